@@ -1,0 +1,1 @@
+"""Training. Imports events, never plugins."""

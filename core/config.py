@@ -1,0 +1,183 @@
+"""The config's schema: every key with its type, default and meaning. The descriptions are what users read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from events.plugin import Plugin, PluginTable
+
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+OnError = Literal["raise", "warn", "disable"]
+
+
+class Table(BaseModel):
+    """A table of the config: unknown keys are refused, nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RunTable(Table):
+    name: str = Field("demo", pattern=NAME, description="name of the run; its folder is <dir>/<name>")
+    dir: Path = Field(Path("runs"), description="folder of all runs")
+    seed: NonNegativeInt = Field(0, description="every random draw of the run follows from it")
+    resume: Literal["auto", "never"] = Field(
+        "auto", description="auto: go on with an unfinished run of this name; never: refuse to touch one"
+    )
+
+
+class ModelTable(Table):
+    path: Path = Field(description="a diffusers folder, or a single .safetensors file in the original layout")
+    family: Literal["auto", "sd"] = Field("auto", description="model family; auto reads it from the model")
+    train: tuple[str, ...] = Field(("unet",), min_length=1, description="modules to train: unet, text_encoder")
+    from_scratch: tuple[str, ...] = Field((), description="modules to initialise anew from their config, by run.seed")
+    base_config: Path | None = Field(
+        None, description="diffusers folder with the configs of a single-file model; needed for a file only"
+    )
+
+
+class DataTable(Table):
+    root: Path | tuple[Path, ...] = Field(description="folder of pictures with .txt captions beside them, or several")
+    captions: Literal["sidecar", "filename"] = Field(
+        "sidecar", description="sidecar: name.txt, else the file's name; filename: always the file's name"
+    )
+    resolution: PositiveInt = Field(512, description="pictures are trained at about resolution x resolution pixels")
+    max_aspect: float = Field(2.0, ge=1.0, description="longest bucket side over shortest; 1 trains squares only")
+    crop: Literal["centre", "random"] = Field("centre", description="which part of a picture its bucket shows")
+    transparent: str = Field("white", description="colour behind transparent pictures")
+    workers: NonNegativeInt = Field(1, description="loader processes; 0 loads in the training process")
+    prefetch: PositiveInt = Field(2, description="batches each worker keeps ready")
+    start_method: Literal["forkserver", "spawn"] = Field("forkserver", description="how workers are started")
+    timeout_seconds: NonNegativeInt = Field(120, description="a worker that takes longer for a batch is an error")
+    max_bad_fraction: float = Field(0.1, ge=0, le=1, description="stop when more of the files than this are unreadable")
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        return self.root if isinstance(self.root, tuple) else (self.root,)
+
+
+class TrainTable(Table):
+    steps: PositiveInt = Field(1000, description="optimizer steps in all")
+    batch_size: PositiveInt = Field(4, description="pictures a forward pass")
+    accumulate: PositiveInt = Field(1, description="forward passes an optimizer step")
+    optimizer: DottedPath = Field("torch.optim.AdamW", description="class of the optimizer")
+    optimizer_options: dict[str, Any] = Field(
+        default_factory=dict, description="further arguments of the optimizer, such as betas"
+    )
+    learning_rate: PositiveFloat = Field(1e-5, description="peak learning rate")
+    text_encoder_learning_rate: PositiveFloat | None = Field(
+        None, description="for trained text encoders; learning_rate when left out"
+    )
+    weight_decay: NonNegativeFloat = Field(0.01, description="decoupled weight decay")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how the rate falls after warm-up"
+    )
+    warmup_steps: NonNegativeInt = Field(0, description="steps over which the rate rises from 0")
+    decay_from: float = Field(0.0, ge=0, lt=1, description="share of the steps before the rate begins to fall")
+    final_factor: float = Field(0.0, ge=0, le=1, description="share of the peak rate at the last step")
+    clip_norm: NonNegativeFloat = Field(1.0, description="largest norm of all gradients together; 0 does not clip")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass; weights stay float32")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
+    threads: NonNegativeInt = Field(0, description="CPU threads of the training process; 0 leaves torch's choice")
+    compile: bool = Field(False, description="torch.compile the denoiser and the loss")
+    gradient_checkpointing: bool = Field(False, description="less memory for about a quarter more time")
+    on_nonfinite: Literal["skip", "stop"] = Field(
+        "skip", description="a NaN or infinite loss or gradient never touches weights; then go on, or stop"
+    )
+    max_skipped: PositiveInt = Field(5, description="skipped steps in a row after which the run stops")
+
+
+class CheckpointTable(Table):
+    every_steps: NonNegativeInt = Field(500, description="save everything that resuming needs; 0: only at the end")
+    keep: PositiveInt = Field(2, description="newest checkpoints to keep; older ones go after a new one is complete")
+
+
+class PreviewTable(Table):
+    every_steps: NonNegativeInt = Field(250, description="render the prompts; 0: never in between")
+    at_start: bool = Field(True, description="render before the first step too")
+    at_end: bool = Field(True, description="render after the last step too")
+    prompts: Path | None = Field(None, description="TOML file of prompts, read anew each time; else training captions")
+    count: PositiveInt = Field(8, description="how many training captions stand in when there is no prompts file")
+    steps: PositiveInt = Field(25, description="denoising steps")
+    guidance: NonNegativeFloat = Field(7.0, description="classifier-free guidance scale; 1 or less switches it off")
+    seed: NonNegativeInt = Field(0, description="of the first picture's noise; the next has the next")
+    batch_size: PositiveInt = Field(4, description="pictures rendered at once")
+
+
+class ExportTable(Table):
+    at_end: bool = Field(True, description="write a diffusers folder when the run is complete")
+    every_steps: NonNegativeInt = Field(0, description="write one in between too; 0: never")
+    dtype: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the exported weights")
+
+
+class LogTable(Table):
+    every_steps: PositiveInt = Field(10, description="steps a report of loss, gradient norm and rates covers")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="of the terminal; log.jsonl has all"
+    )
+    time_plugins: bool = Field(True, description="sum each handler's time and name slow ones")
+    slow_step_seconds: PositiveFloat = Field(0.5, description="a handler that takes longer within a step is named")
+    slow_epoch_seconds: PositiveFloat = Field(5.0, description="likewise for epoch and checkpoint handlers")
+    slow_run_seconds: PositiveFloat = Field(20.0, description="likewise for handlers of the whole run and previews")
+
+    @property
+    def slow_seconds(self) -> dict[str, float]:
+        """By a signal's pace."""
+        return {"step": self.slow_step_seconds, "epoch": self.slow_epoch_seconds, "run": self.slow_run_seconds}
+
+
+class PluginEntry(BaseModel):
+    """A `[[plugins]]` table; keys beyond these are the plugin's own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: DottedPath = Field(description="the plugin's class, package.module.Class")
+    name: str = Field("", description="unique name in the run; the class's name when left out")
+    priority: int | dict[str, int] | None = Field(
+        None, description="for all its handlers, or by signal; low runs first"
+    )
+    on_error: OnError | None = Field(None, description="what a failing look-on handler does to the run")
+    enabled: bool = Field(True, description="false leaves the plugin out")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Config(Table):
+    """A whole config.toml."""
+
+    run: RunTable = Field(default_factory=RunTable)
+    model: ModelTable
+    data: DataTable
+    train: TrainTable = Field(default_factory=TrainTable)
+    checkpoint: CheckpointTable = Field(default_factory=CheckpointTable)
+    preview: PreviewTable = Field(default_factory=PreviewTable)
+    export: ExportTable = Field(default_factory=ExportTable)
+    log: LogTable = Field(default_factory=LogTable)
+    plugins: tuple[str | PluginEntry, ...] = Field(
+        (), description="plugins in order: class paths, or tables with `use` and settings"
+    )
+
+    @property
+    def plugin_entries(self) -> tuple[PluginEntry, ...]:
+        """Both forms of the plugin list as tables, the disabled ones left out."""
+        entries = (PluginEntry(use=entry) if isinstance(entry, str) else entry for entry in self.plugins)
+        return tuple(entry for entry in entries if entry.enabled)
+
+
+BuildPlugins = Callable[[Sequence[PluginTable], Path], list[tuple[Plugin, PluginTable]]]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSource:
+    """All that a process needs to build the run's plugins, here or in a loader worker."""
+
+    build: BuildPlugins
+    """A module-level function that the composition root hands in, since the core knows no plugins."""
+    tables: tuple[PluginTable, ...]
+    folder: Path
+    """The config's, where plugin modules may lie."""

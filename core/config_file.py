@@ -1,0 +1,154 @@
+"""From a TOML file and `--set` overrides to a validated Config, with every problem at once; and back to TOML."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path, PurePath
+from typing import Any
+
+import tomli
+from pydantic import BaseModel, ValidationError
+
+from .config import Config, PluginEntry
+from .errors import ConfigError
+
+BASE = "(command line)"
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, override and validate.
+
+    Paths in the file are taken from the current folder. Raises ConfigError with all problems, or one for a file that
+    is missing or no TOML.
+    """
+    try:
+        tree = tomli.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["there is no such file; name one, as in `python run.py train my.toml`"]) from None
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"is no TOML in UTF-8: {error}"]) from None
+    problems = list(override(tree, overrides))
+    config, more = validate(tree)
+    problems += more
+    if config is None or problems:
+        raise ConfigError(str(path), problems)
+    problems = missing_paths(config)
+    if problems:
+        raise ConfigError(str(path), problems)
+    return config
+
+
+def override(tree: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
+    """Set `table.key=value` in a tree, value being TOML or else a bare string; yields what cannot be set."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        *tables, last = key.strip().split(".")
+        if not equals or not last or len(tables) > 1:
+            yield f"--set {text!r} is not of the form table.key=value, such as train.steps=100"
+            continue
+        place = tree
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[last] = parse_value(value.strip())
+
+
+def parse_value(text: str) -> Any:
+    try:
+        return tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        return text
+
+
+def validate(tree: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
+    """The Config of a tree, or None with one line for each problem: key, what was found, what to do."""
+    try:
+        return Config.model_validate(tree), []
+    except ValidationError as error:
+        found = {}
+        for problem in error.errors(include_url=False):
+            location = tuple(part for part in problem["loc"] if part not in ("PluginEntry", "str"))
+            if problem["loc"][:1] == ("plugins",) and "str" in problem["loc"]:
+                continue  # the other form of a plugin entry; its own errors are told
+            found[location] = _describe(location, problem)
+        width = max(len(_dotted(location)) for location in found) if found else 0
+        return None, [f"{_dotted(location):<{width}}  {text}" for location, text in sorted(found.items(), key=str)]
+
+
+def missing_paths(config: Config) -> list[str]:
+    """Folders and files that the config names and that are not there."""
+    named = {"model.path": (config.model.path,), "data.root": config.data.roots}
+    if config.preview.prompts is not None:
+        named["preview.prompts"] = (config.preview.prompts,)
+    if config.model.base_config is not None:
+        named["model.base_config"] = (config.model.base_config,)
+    return [
+        f"{key}  {path} does not exist (seen from {Path.cwd()})"
+        for key, paths in named.items()
+        for path in paths
+        if not path.exists()
+    ]
+
+
+def to_toml(config: Config) -> str:
+    """The resolved config as TOML that `load_config` reads back to an equal Config."""
+    tree = config.model_dump(mode="json", exclude_none=True, exclude={"plugins"})
+    lines: list[str] = []
+    for table, values in tree.items():
+        lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items()), ""]
+    for entry in config.plugins:
+        values = {"use": entry} if isinstance(entry, str) else entry.model_dump(mode="json", exclude_none=True)
+        if isinstance(entry, PluginEntry) and not entry.name:
+            values.pop("name", None)
+        lines += ["[[plugins]]", *(f"{toml_key(key)} = {toml_value(value)}" for key, value in values.items()), ""]
+    return "\n".join(lines)
+
+
+def toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{toml_key(key)} = {toml_value(member)}" for key, member in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(member) for member in value) + "]"
+    if isinstance(value, PurePath):
+        return json.dumps(str(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def toml_key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def describe_problem(location: Sequence[int | str], problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """One pydantic problem in a sentence; `model` is asked for the keys that could have been meant."""
+    found = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        near = get_close_matches(str(location[-1]), known, n=1)
+        return "is not a key of this table" + (
+            f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(known)}"
+        )
+    if problem["type"] == "missing":
+        return "is missing; it has no default"
+    if problem["type"] == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    text = str(problem["msg"])
+    return f"{found!r}: {text[0].lower()}{text[1:]}" if not isinstance(found, dict) else text
+
+
+def _describe(location: tuple[int | str, ...], problem: Mapping[str, Any]) -> str:
+    return describe_problem(location, problem, Config)
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+def _dotted(location: Iterable[int | str]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or BASE

@@ -1,0 +1,83 @@
+"""CLIP text encoders and tokenizers on disk, in the layout that old and new consumers read.
+
+transformers 5 writes CLIPTextModel without the `text_model.` prefix and the tokenizer as `tokenizer.json` alone. Older
+releases, which many tools pin, read such a folder as a randomly initialised text encoder with only a warning. So we
+write the long-standing layout, read both, and refuse a file that leaves a weight without a value.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+PREFIX = "text_model."
+
+
+def load_text_encoder(folder: Path) -> nn.Module:
+    """A CLIPTextModel in float32 from a folder in either layout.
+
+    Raises ConfigError when the file has no value for some weight.
+    """
+    import torch
+    from transformers import CLIPTextModel
+
+    model, report = CLIPTextModel.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    missing = [name for name in report["missing_keys"] if not name.endswith("position_ids")]
+    if missing:
+        raise ConfigError(
+            "model", [f"{folder}: no value for {len(missing)} weights of the text encoder, such as {missing[0]}"]
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def new_text_encoder(folder: Path) -> nn.Module:
+    """A CLIPTextModel with fresh weights from the folder's config."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    model: nn.Module = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, local_files_only=True))
+    return model
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """A CLIPTokenizer from `tokenizer.json`, or from `vocab.json` and `merges.txt`."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTokenize:
+    """Captions -> ids (B, L), padded and cut to the model's length."""
+
+    name: str
+    tokenizer: Any
+
+    def __call__(self, captions: Sequence[str]) -> Mapping[str, Tensor]:
+        ids: Tensor = self.tokenizer(
+            list(captions), padding="max_length", truncation=True, max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return {self.name: ids}
+
+
+def long_standing_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under `text_model.`, where every release looks for them."""
+    return {name if name.startswith(PREFIX) else PREFIX + name: tensor for name, tensor in tensors.items()}
+
+
+def write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """`tokenizer.json` for new consumers, `vocab.json` and `merges.txt` for those that pin an older release."""
+    tokenizer.save_pretrained(folder)
+    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    vocabulary = dict(sorted(model["vocab"].items(), key=lambda entry: entry[1]))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n", encoding="utf-8")

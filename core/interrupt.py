@@ -1,0 +1,50 @@
+"""Ctrl-C and the system's requests to end: the first finishes the step and saves, the second ends at once."""
+
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from events.control import Control
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interruption:
+    """Which signal asked the run to end, if any."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 after SIGINT, 143 after SIGTERM and SIGHUP, 0 when nobody interrupted."""
+        if self.number is None:
+            return 0
+        return 130 if self.number == signal.SIGINT else 143
+
+
+@contextmanager
+def stop_on_signals(control: Control) -> Generator[Interruption, None, None]:
+    """Turn the first signal into `control.stop`; the handlers that were there before come back at the end.
+
+    Only the main thread can take signals; elsewhere this does nothing.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if interruption.number is not None:
+            raise KeyboardInterrupt
+        interruption.number = number
+        control.stop(f"interrupted by {signal.Signals(number).name}", asker="the terminal")
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

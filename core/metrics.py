@@ -1,0 +1,148 @@
+"""Numbers on their way from the device to the host, without the training thread waiting for them (P9).
+
+Each step writes a row of (loss, gradient norm, was it bad) into a buffer on the device. A window of rows is copied in
+one piece to pinned memory and read at a later step boundary, when the copy has arrived.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COLUMNS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepNote:
+    """What the host knows of a step when it is taken."""
+
+    step: int
+    epoch: int
+    images: int
+    rates: Mapping[str, float]
+    paths: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A window of steps, arrived."""
+
+    step: int
+    epoch: int
+    values: dict[str, float]
+    bad: tuple[StepNote, ...]
+    """The steps whose loss or gradient norm was not finite; their weights were not touched."""
+    consecutive_bad: int
+    """Skipped steps in a row up to the window's worst moment."""
+
+
+class MetricsRing:
+    """Rows of the current window on the device, and windows that are on their way."""
+
+    def __init__(self, device: torch.device, window: int) -> None:
+        self._rows = torch.zeros(window, COLUMNS, device=device)
+        self._notes: list[StepNote] = []
+        self._written = 0
+        self._under_way: deque[tuple[Tensor, torch.cuda.Event | None, list[StepNote]]] = deque()
+        self._bad_in_a_row = 0
+
+    def record(self, loss: Tensor, norm: Tensor, bad: Tensor) -> None:
+        """Write a step's row; enqueues two small kernels and waits for nothing."""
+        self._rows[self._written].copy_(torch.stack((loss, norm, bad.to(loss.dtype))))
+        self._written += 1
+
+    def note(self, note: StepNote) -> None:
+        """Say which step the newest row belongs to; a full window is sent on its way."""
+        self._notes.append(note)
+        if self._written == len(self._rows):
+            self._send()
+
+    def landed(self, *, wait: bool = False) -> Iterator[Report]:
+        """Windows that have arrived since; with `wait` every row there is, which waits for the device."""
+        if wait and self._written:
+            self._send()
+        while self._under_way:
+            rows, copied, notes = self._under_way[0]
+            if copied is not None and not copied.query():
+                if not wait:
+                    return
+                copied.synchronize()
+            self._under_way.popleft()
+            yield self._report(rows.tolist(), notes)
+
+    def state(self) -> dict[str, Any]:
+        """Rows that no report has told yet, for a checkpoint; waits for the device."""
+        if self._rows.is_cuda:
+            torch.cuda.synchronize(self._rows.device)
+        windows = [(rows.tolist(), notes) for rows, _, notes in self._under_way]
+        current = (self._rows[: self._written].tolist(), self._notes)
+        return {
+            "under_way": [_plain(rows, notes) for rows, notes in windows],
+            "current": _plain(*current),
+            "bad_in_a_row": self._bad_in_a_row,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        for window in state["under_way"]:
+            rows, notes = _revived(window)
+            self._under_way.append((torch.tensor(rows).reshape(-1, COLUMNS), None, notes))
+        rows, self._notes = _revived(state["current"])
+        kept = rows[: len(self._rows)]
+        self._written = len(kept)
+        self._notes = self._notes[: len(kept)]
+        if kept:
+            self._rows[: self._written].copy_(torch.tensor(kept))
+        self._bad_in_a_row = int(state["bad_in_a_row"])
+
+    def _send(self) -> None:
+        rows, notes = self._rows[: self._written], self._notes
+        self._notes, self._written = [], 0
+        if rows.is_cuda:
+            host = torch.empty(rows.shape, pin_memory=True)
+            host.copy_(rows, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+            self._under_way.append((host, copied, notes))
+        else:
+            self._under_way.append((rows.clone(), None, notes))
+
+    def _report(self, rows: list[list[float]], notes: list[StepNote]) -> Report:
+        bad, worst = [], 0
+        for (_, _, was_bad), note in zip(rows, notes, strict=True):
+            self._bad_in_a_row = self._bad_in_a_row + 1 if was_bad else 0
+            worst = max(worst, self._bad_in_a_row)
+            if was_bad:
+                bad.append(note)
+        good = [row for row in rows if not row[2]]
+        values = {
+            "loss": _mean([row[0] for row in good]),
+            "grad_norm": _mean([row[1] for row in good]),
+            "skipped": float(len(bad)),
+            "images": float(sum(note.images for note in notes)),
+        }
+        values |= {f"lr/{name}": rate for name, rate in notes[-1].rates.items()}
+        return Report(step=notes[-1].step, epoch=notes[-1].epoch, values=values, bad=tuple(bad), consecutive_bad=worst)
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _plain(rows: list[list[float]], notes: Sequence[StepNote]) -> dict[str, Any]:
+    return {
+        "rows": [[_word(number) for number in row] for row in rows],
+        "notes": [asdict(note) | {"paths": list(note.paths), "rates": dict(note.rates)} for note in notes],
+    }
+
+
+def _revived(window: Mapping[str, Any]) -> tuple[list[list[float]], list[StepNote]]:
+    return [[float(number) for number in row] for row in window["rows"]], [StepNote(**note) for note in window["notes"]]
+
+
+def _word(number: float) -> float | str:
+    """JSON has no word for NaN and infinity; `float` reads these back."""
+    return number if math.isfinite(number) else str(number)

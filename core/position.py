@@ -1,0 +1,45 @@
+"""Where a run is: everything about its progress that is not a tensor."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, kw_only=True)
+class Position:
+    """Changed only when a step is complete, so that between steps it can always be stored."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    epoch: int = 0
+    batches_done: int = 0
+    """Of the epoch's plan, also those of skipped steps."""
+    epoch_started: bool = False
+    plan_digest: str = ""
+    accumulate: int = 1
+    """Batches a step in this epoch."""
+    images: int = 0
+    seconds: float = 0.0
+    """Training time over all sessions."""
+    epoch_loss_sum: float = 0.0
+    epoch_loss_steps: int = 0
+    settings: dict[str, int] = field(default_factory=dict)
+    """What handlers have set while running, by key."""
+
+    def begin_epoch(self, plan_digest: str, accumulate: int) -> None:
+        self.epoch_started, self.plan_digest, self.accumulate = True, plan_digest, accumulate
+        self.epoch_loss_sum, self.epoch_loss_steps = 0.0, 0
+
+    def end_epoch(self) -> None:
+        self.epoch += 1
+        self.batches_done, self.epoch_started, self.plan_digest = 0, False, ""
+
+    def mean_loss(self) -> float | None:
+        return self.epoch_loss_sum / self.epoch_loss_steps if self.epoch_loss_steps else None
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> "Position":
+        return Position(**state)

@@ -1,0 +1,134 @@
+"""The closed step: forward, backward, clip, optimizer. Nothing is dispatched and nothing waits for the device (P8, P9).
+
+It calls functions that were composed before the first step. A loss or gradient norm that is not finite is found on the
+device before any weight has moved, and the optimizer's own kernels then leave weights and state as they are.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from events.payloads import Batch, LearningRateFunction, ParameterGroup
+from events.randomness import Place
+
+from .device import Device
+from .families import Family
+from .metrics import MetricsRing
+from .objective import Objective, unchanged
+from .optimisation import can_skip_on_device
+from .rng import PlaceGenerator, draw_each
+
+
+class Step:
+    """Takes optimizer steps on batches that are already on the device."""
+
+    def __init__(
+        self,
+        *,
+        family: Family,
+        objective: Objective,
+        device: Device,
+        optimizer: torch.optim.Optimizer,
+        groups: tuple[ParameterGroup, ...],
+        factor: LearningRateFunction,
+        clip_norm: float,
+        seed: int,
+        metrics: MetricsRing,
+        compiled: bool = False,
+    ) -> None:
+        self._family = family
+        self._objective = objective
+        self._device = device
+        self._optimizer: Any = optimizer
+        self._prepared = device.prepare_optimizer(optimizer)
+        self._groups = groups
+        self._parameters: list[nn.Parameter] = [one for group in groups for one in group.parameters.values()]
+        self._factor = factor
+        self._clip_norm = clip_norm
+        self._metrics = metrics
+        self._skips_on_device = can_skip_on_device(optimizer)
+        self._generators = {
+            purpose: PlaceGenerator(device.device, seed, purpose)
+            for purpose in ("posterior", "noise", "timesteps", "conditioning")
+        }
+        self.losses = torch.compile(self._losses, fullgraph=True) if compiled else self._losses
+
+    def take(self, batches: Sequence[Batch], steps_taken: int) -> dict[str, float]:
+        """One optimizer step over one batch a round; returns the learning rates it used, by group.
+
+        Every image has the same share in the step, however the rounds divide them. Waits for nothing, except that an
+        optimizer which cannot skip on the device is asked once on the host.
+        """
+        rates = self._set_rates(steps_taken)
+        count = sum(batch.count for batch in batches)
+        loss = torch.zeros((), device=self._device.device)
+        for batch in batches:
+            part = self._forward(batch, steps_taken).sum() / count
+            self._device.backward(part)
+            loss += part.detach()
+        norm = self._clip()
+        bad = ~(loss.isfinite() & norm.isfinite())
+        self._update(bad)
+        self._metrics.record(loss, norm, bad)
+        return rates
+
+    def _forward(self, batch: Batch, steps_taken: int) -> Tensor:
+        """Weighted loss of each sample, (B,)."""
+        objective = self._objective
+        places: list[Place] = [
+            (steps_taken, sample_id, key.repeat) for sample_id, key in zip(batch.sample_ids, batch.keys, strict=True)
+        ]
+        latents = self._encode(batch, places)
+        single = [latent[None] for latent in latents]
+        noise = draw_each(objective.noise, single, self._generators["noise"], places)
+        t = draw_each(objective.timesteps, [1] * len(places), self._generators["timesteps"], places)
+        with self._device.autocast():
+            embeddings = self._family.encode_text(batch.tokens)
+            if objective.conditioning is not unchanged:
+                embeddings = draw_each(
+                    objective.conditioning, list(embeddings.split(1)), self._generators["conditioning"], places
+                )
+            noisy = self._family.schedule.add_noise(latents, noise, t)
+            target = self._family.schedule.target(latents, noise, t)
+            losses: Tensor = self.losses(noisy, t, embeddings, target, batch)
+        return losses
+
+    def _losses(self, noisy: Tensor, t: Tensor, embeddings: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        """Denoiser, loss and weight: the part that `torch.compile` takes whole."""
+        prediction = self._family.predict(noisy, t, embeddings)
+        return self._objective.loss(prediction, target, t, batch) * self._objective.weight(t, batch)
+
+    @torch.no_grad()
+    def _encode(self, batch: Batch, places: Sequence[Place]) -> Tensor:
+        """A draw from the posterior of each picture's latent, (B, C, h, w) float32."""
+        mean, deviation = self._family.encode_images(batch.pixels)
+
+        def draw(one: Tensor, generator: torch.Generator) -> Tensor:
+            return torch.randn(one.shape, generator=generator, device=one.device)
+
+        return mean + deviation * draw_each(draw, list(mean.split(1)), self._generators["posterior"], places)
+
+    def _clip(self) -> Tensor:
+        """The norm of all gradients together, before they are scaled down to `clip_norm`."""
+        gradients = [one.grad for one in self._parameters if one.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if self._clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm, foreach=True)
+        return norm
+
+    def _update(self, bad: Tensor) -> None:
+        if self._skips_on_device:
+            self._optimizer.found_inf = bad.to(torch.float32)
+            self._prepared.step()
+        elif not bool(bad):  # waits for the device: this optimizer's kernels know no `found_inf`
+            self._prepared.step()
+        self._prepared.zero_grad(set_to_none=True)
+
+    def _set_rates(self, steps_taken: int) -> dict[str, float]:
+        factor = self._factor(steps_taken)
+        rates = {group.name: group.learning_rate * factor for group in self._groups}
+        for table in self._optimizer.param_groups:
+            table["lr"] = rates[table["name"]]
+        return rates

@@ -1,0 +1,268 @@
+"""The training loop: it plans, steps and keeps the boundaries between steps, and knows no plugin."""
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+
+from events.bus import Bus
+from events.catalogue import (
+    BATCH_DEVICE,
+    CONTROL_APPLIED,
+    EPOCH_END,
+    EPOCH_PLAN,
+    EPOCH_START,
+    METRICS_READY,
+    METRICS_RECORD,
+    PROGRESS,
+    STEP_END,
+    STEP_START,
+)  # fmt: skip
+from events.control import Control
+from events.payloads import (
+    Batch,
+    ControlApplied,
+    DeviceContext,
+    EpochEnd,
+    EpochStart,
+    Item,
+    LiveState,
+    MetricsContext,
+    MetricsReady,
+    PlanContext,
+    Progress,
+    RunInfo,
+    StepEnd,
+    StepStart,
+)  # fmt: skip
+from events.randomness import Streams
+
+from .artefacts import Artefacts
+from .config import Config
+from .data.buckets import Size
+from .data.loader import Loader
+from .data.plan import Plan, digest, plan_epoch
+from .device import Device
+from .errors import CheckpointError, DataError, NonFiniteError
+from .metrics import MetricsRing, Report, StepNote
+from .position import Position
+from .step import Step
+
+log = logging.getLogger("signalbox.train")
+PROGRESS_SECONDS = 0.25
+COMPLETE = "complete"
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """A run that is assembled and ready to train."""
+
+    config: Config
+    run: RunInfo
+    bus: Bus
+    control: Control
+    device: Device
+    items: tuple[Item, ...]
+    sizes: tuple[Size, ...]
+    loader: Loader
+    step: Step
+    metrics: MetricsRing
+    live: LiveState
+    position: Position
+    artefacts: Artefacts
+    stop_reason: str = ""
+    _progress_at: float = 0.0
+    _started_at: float = 0.0
+    _images_at_start: int = 0
+    _loss: float | None = None
+
+    def train(self) -> str:
+        """Train until the run is complete or asked to stop; returns which."""
+        self._started_at, self._images_at_start = perf_counter(), self.position.images
+        if self.position.step == 0:
+            self.artefacts.preview_at_start()
+        while not self._is_over():
+            plan = self._begin_epoch()
+            for batches in self._steps(plan):
+                self._take_step(batches)
+                self._keep_boundary()
+                if self._is_over():
+                    break
+            if self.position.batches_done == len(plan):
+                self._end_epoch(plan)
+        self.artefacts.at_end(self.position, self.metrics, reason=self.stop_reason or COMPLETE)
+        if not self.stop_reason:
+            self._report(wait=True)
+        return self.stop_reason or COMPLETE
+
+    def _is_over(self) -> bool:
+        return bool(self.stop_reason) or self.position.step >= self.run.steps
+
+    def _begin_epoch(self) -> Plan:
+        """The epoch's plan; a resumed run makes it again and must get the same."""
+        at, size = self.position, self.config.train.batch_size
+        plan = plan_epoch(self.items, self.sizes, size, self.run.seed, at.epoch)
+        rng = Streams(self.run.seed, "epoch.plan", at.epoch, "plugins")
+        context = PlanContext(epoch=at.epoch, items=self.items, batch_size=size, rng=rng)
+        plan = self.bus[EPOCH_PLAN].apply(plan, context)
+        if not plan:
+            raise DataError(f"epoch {at.epoch} has no batch; every item has weight 0 or was dropped by a plugin")
+        if at.epoch_started:
+            if digest(plan) != at.plan_digest:
+                raise CheckpointError(
+                    f"the run stands in the middle of epoch {at.epoch}, and its data, batch size or an epoch.plan plugin"
+                    " has changed since; set it back, or start anew with --fresh"
+                )
+            return plan
+        at.begin_epoch(digest(plan), self._setting("train.accumulate", self.config.train.accumulate))
+        signal = self.bus[EPOCH_START]
+        if signal.chain:
+            signal.emit(
+                EpochStart(
+                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in(plan),
+                    accumulate=at.accumulate, control=self.control,
+                )
+            )  # fmt: skip
+        return plan
+
+    def _end_epoch(self, plan: Plan) -> None:
+        at, signal = self.position, self.bus[EPOCH_END]
+        if signal.chain:
+            signal.emit(
+                EpochEnd(
+                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in(plan),
+                    mean_loss=at.mean_loss(), control=self.control,
+                )
+            )  # fmt: skip
+        at.end_epoch()
+        self._act_on_requests()
+
+    def _steps_in(self, plan: Plan) -> int:
+        return -(-len(plan) // self.position.accumulate)
+
+    def _steps(self, plan: Plan) -> Iterator[tuple[Batch, ...]]:
+        """What is left of the plan, as one tuple of device batches for each step."""
+        batches = self.device.ahead(self.loader.batches(plan[self.position.batches_done :]))
+        while rounds := tuple(islice(batches, self.position.accumulate)):
+            yield tuple(self._on_device(batch, number) for number, batch in enumerate(rounds))
+
+    def _on_device(self, batch: Batch, number: int) -> Batch:
+        signal, at = self.bus[BATCH_DEVICE], self.position
+        if not signal.chain:
+            return batch
+        rng = Streams(self.run.seed, "batch.device", at.step, number)
+        return signal.apply(batch, DeviceContext(epoch=at.epoch, step=at.step, round=number, rng=rng))
+
+    def _take_step(self, batches: tuple[Batch, ...]) -> None:
+        at, begun = self.position, perf_counter()
+        step_in_epoch = at.batches_done // at.accumulate
+        if self.bus[STEP_START].chain:
+            self.bus[STEP_START].emit(
+                StepStart(
+                    run=self.run, step=at.step + 1, epoch=at.epoch, step_in_epoch=step_in_epoch, batches=batches,
+                    live=self.live, control=self.control,
+                )
+            )  # fmt: skip
+            if skips := self.control.take("skip_batch"):
+                at.batches_done += len(batches)
+                log.info("the step after %d is skipped: %s", at.step, skips[0].reason)
+                return
+        with self.bus.closed():
+            rates = self.step.take(batches, at.step)
+        seconds = perf_counter() - begun
+        at.step, at.batches_done = at.step + 1, at.batches_done + len(batches)
+        at.images += sum(batch.count for batch in batches)
+        at.seconds += seconds
+        if self.bus[STEP_END].chain:
+            self.bus[STEP_END].emit(
+                StepEnd(
+                    run=self.run, step=at.step, epoch=at.epoch, step_in_epoch=step_in_epoch, learning_rates=rates,
+                    batches=batches, host_seconds=seconds, live=self.live, control=self.control,
+                )
+            )  # fmt: skip
+        self._report()
+        self.metrics.note(
+            StepNote(
+                step=at.step, epoch=at.epoch, images=sum(batch.count for batch in batches), rates=rates,
+                paths=tuple(path for batch in batches for path in batch.paths),
+            )
+        )  # fmt: skip
+
+    def _keep_boundary(self) -> None:
+        """What happens between two steps, in the order the catalogue's map gives."""
+        self.bus.surface_async_failures()
+        self._show_progress()
+        self._act_on_requests()
+        if not self._is_over():
+            self.artefacts.keep_up(self.position, self.metrics)
+
+    def _report(self, *, wait: bool = False) -> None:
+        """Tell the numbers that have arrived, and act on steps that were skipped for not being finite."""
+        for report in self.metrics.landed(wait=wait):
+            self._act_on_nonfinite(report)
+            context = MetricsContext(step=report.step, epoch=report.epoch)
+            values = self.bus[METRICS_RECORD].apply(report.values, context)
+            if not math.isnan(report.values["loss"]):
+                self._loss = report.values["loss"]
+                if report.epoch == self.position.epoch:
+                    self.position.epoch_loss_sum += self._loss
+                    self.position.epoch_loss_steps += 1
+            signal = self.bus[METRICS_READY]
+            if signal.chain:
+                signal.emit(MetricsReady(run=self.run, step=report.step, epoch=report.epoch, values=values))
+
+    def _act_on_nonfinite(self, report: Report) -> None:
+        for note in report.bad:
+            log.warning(
+                "step %d was skipped: loss or gradient not finite; its files: %s", note.step, ", ".join(note.paths)
+            )
+        if not report.bad:
+            return
+        limit = 1 if self.config.train.on_nonfinite == "stop" else self.config.train.max_skipped
+        if report.consecutive_bad >= limit:
+            note = report.bad[-1]
+            raise NonFiniteError(
+                f"{report.consecutive_bad} step(s) in a row up to step {note.step} had a loss or gradient that is not"
+                f" finite (train.on_nonfinite = '{self.config.train.on_nonfinite}'). No weight was touched by them and the"
+                f" last checkpoint stands. Lower train.learning_rate, or look at: {', '.join(note.paths)}"
+            )
+
+    def _show_progress(self) -> None:
+        signal, now, at = self.bus[PROGRESS], perf_counter(), self.position
+        if not signal.chain or (now - self._progress_at < PROGRESS_SECONDS and not self._is_over()):
+            return
+        self._progress_at = now
+        elapsed = max(now - self._started_at, 1e-9)
+        rate = (at.images - self._images_at_start) / elapsed
+        each = at.seconds / max(at.step, 1)
+        signal.emit(
+            Progress(
+                run=self.run, step=at.step, steps=self.run.steps, loss=self._loss, images_per_second=rate,
+                eta_seconds=each * (self.run.steps - at.step), data_fraction=min(1.0, self.loader.waiting.seconds / elapsed),
+            )
+        )  # fmt: skip
+
+    def _act_on_requests(self) -> None:
+        for request in self.control.take("stop", "save", "preview", "set"):
+            if request.kind == "stop":
+                self.stop_reason = self.stop_reason or request.reason
+            elif request.kind == "set":
+                self.position.settings[request.key] = int(str(request.value))
+            else:
+                self.artefacts.ask(request.kind, request.reason)
+            log.info(
+                "%s %s %s (%s)", request.kind, request.key, request.reason or request.value, request.asker or "a plugin"
+            )
+            signal = self.bus[CONTROL_APPLIED]
+            if signal.chain:
+                signal.emit(
+                    ControlApplied(
+                        step=self.position.step, kind=request.kind, key=request.key, value=request.value,
+                        reason=request.reason, asker=request.asker,
+                    )
+                )  # fmt: skip
+
+    def _setting(self, key: str, configured: int) -> int:
+        return self.position.settings.get(key, configured)

@@ -1,0 +1,34 @@
+"""What goes wrong between the bus and a plugin, as errors that name the plugin, the signal and the place."""
+
+
+class AttachError(Exception):
+    """One or more handlers do not fit the catalogue; `problems` holds every one, found before anything runs."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class PluginError(Exception):
+    """A handler failed; the plugin's own exception is the `__cause__`."""
+
+    def __init__(self, message: str, *, plugin: str, signal: str) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.signal = signal
+
+
+class ReturnedWrong(Exception):
+    """A transform or build handler returned nothing, or something its signal does not carry."""
+
+
+class BusClosed(Exception):
+    """A signal was emitted between the first forward and the end of `optimizer.step()` (P8). Always our own bug."""
+
+
+class BusSealed(Exception):
+    """A handler was connected after the plan was printed and the bus was sealed."""
+
+
+class ControlError(ValueError):
+    """A plugin asked the run for something it cannot do; the message says what it can."""

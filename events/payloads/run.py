@@ -1,0 +1,109 @@
+"""Payloads of the run as a whole: its start and end, its settings, what it measures and what it was asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..control import Control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What stays the same from the first signal to the last."""
+
+    name: str
+    folder: Path
+    """`<run.dir>/<run.name>`, where everything the run writes lies."""
+    seed: int
+    steps: int
+    """Optimizer steps that make the run complete."""
+    data_roots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureContext:
+    """Where the config came from. A handler returns a changed copy (`config.model_copy`); it is validated again."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    run: RunInfo
+    config: Mapping[str, Any]
+    """The resolved config as nested read-only mappings, tables by name."""
+    resumed_step: int
+    """Steps taken before; 0 for a new run."""
+    control: Control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsContext:
+    step: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsReady:
+    """Numbers of a step in the past have reached the host. The first is of step 1."""
+
+    run: RunInfo
+    step: int
+    epoch: int
+    values: Mapping[str, float]
+    """`loss` and `grad_norm` are means since the last report; `lr/<group>` as used in this step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """At most a few a second, for a display."""
+
+    run: RunInfo
+    step: int
+    steps: int
+    loss: float | None
+    """The newest that has reached the host; None before the first."""
+    images_per_second: float
+    eta_seconds: float
+    data_fraction: float
+    """Share of the time that the loop waited for the loader, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlApplied:
+    """A request that a handler made has been acted on."""
+
+    step: int
+    kind: str
+    key: str
+    value: Any
+    reason: str
+    asker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunError:
+    run: RunInfo
+    step: int
+    error: BaseException
+    where: str
+    """The stage of the run: `data`, `model`, `training`, `export`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """The run is complete or was stopped; its last checkpoint is saved."""
+
+    run: RunInfo
+    step: int
+    reason: str
+    """`complete`, or why it was stopped."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClose:
+    """Always the last signal, also after an error."""
+
+    run: RunInfo

@@ -1,0 +1,66 @@
+"""Payloads of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..control import Control
+from .data import Batch
+from .run import RunInfo
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveState:
+    """The objects that training changes. Look, and change them only where you know what you do; reading waits."""
+
+    modules: Mapping[str, torch.nn.Module]
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStart:
+    """The batches are on the device and the first forward is next. `step` counts the step to be taken, from 1."""
+
+    run: RunInfo
+    step: int
+    epoch: int
+    step_in_epoch: int
+    """Counted from 0."""
+    batches: tuple[Batch, ...]
+    """One a round of accumulation."""
+    live: LiveState
+    control: Control
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        return tuple(sample_id for batch in self.batches for sample_id in batch.sample_ids)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        return tuple(caption for batch in self.batches for caption in batch.captions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnd:
+    """Weights have moved. `step` counts the step just taken, so the first is 1. It holds no loss: that is on its way."""
+
+    run: RunInfo
+    step: int
+    epoch: int
+    step_in_epoch: int
+    learning_rates: Mapping[str, float]
+    """By parameter group, as used in this step."""
+    batches: tuple[Batch, ...]
+    host_seconds: float
+    """Wall time on the host since `step.start`; the device may still be working."""
+    live: LiveState
+    control: Control
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        return tuple(sample_id for batch in self.batches for sample_id in batch.sample_ids)

@@ -1,0 +1,101 @@
+"""What a plugin is: a class with marked methods, typed settings and, if it has any, state."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from .lanes import DEFAULT_SIZE, FullPolicy
+from .spec import SignalSpec
+from .subscribe import Mark, marks_of
+
+if TYPE_CHECKING:
+    from .bus import Bus
+
+OnError = Literal["raise", "warn", "disable"]
+
+
+class PluginSettings(BaseModel):
+    """The settings of a plugin: a typed model in which unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginTable:
+    """A plugin as the config names it. It is what travels to a loader worker, which builds the plugin anew."""
+
+    use: str
+    """The class in module-path form, `package.module.Class`."""
+    name: str
+    """Unique in a run; the class's name unless the config says otherwise."""
+    position: int
+    """Place in the config, counted from 0."""
+    settings: Mapping[str, Any]
+    priority: int | Mapping[str, int] | None = None
+    on_error: OnError | None = None
+    """None: sync handlers raise, async ones are disabled after three failures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """One method that wants one signal."""
+
+    mark: Mark
+    method: Any
+    """What is called, bound."""
+    written: Any
+    """The function the author wrote; its file and line stand in the plan."""
+    label: str
+
+
+class Plugin:
+    """Base of every plugin. Mark methods with `@on`, `@transform` and `@build`; override what is needed of the rest."""
+
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    version: ClassVar[int] = 1
+    """Raise it when the meaning of a stored state or the result of a transform changes."""
+    declares: ClassVar[tuple[SignalSpec, ...]] = ()
+    """Signals of its own, named `plugin_name.something`; emit them through `self.bus`."""
+    lane_size: ClassVar[int] = DEFAULT_SIZE
+    lane_full: ClassVar[FullPolicy] = "block"
+    """What to do when its async handlers fall behind by `lane_size` events."""
+
+    bus: "Bus"
+    """The run's signals, set when the plugin is attached."""
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+        self.name = name or type(self).__name__
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a resumed run needs of this plugin: nested dicts of numbers, strings, lists and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        if state:
+            raise ValueError(f"{type(self).__name__} stored a state but has no load_state_dict")
+
+    def close(self) -> None:
+        """Called last, however the run ended."""
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        """What the plugin subscribes to, in order of definition, base classes first.
+
+        A method overridden without a decorator keeps the marks of the one it overrides.
+        """
+        names = dict.fromkeys(name for kind in reversed(type(self).__mro__) for name in vars(kind))
+        for name in names:
+            versions = [vars(kind)[name] for kind in type(self).__mro__ if name in vars(kind)]
+            marks = next((marks for version in versions if (marks := marks_of(version))), ())
+            for mark in marks:
+                yield Subscription(
+                    mark=mark,
+                    method=partial(versions[0], self) if not inspect.isfunction(versions[0]) else getattr(self, name),
+                    written=versions[0],
+                    label=f"{type(self).__name__}.{name}",
+                )

@@ -1,0 +1,118 @@
+"""From the names in the config to plugin instances, with hints for misspelt names and every problem at once."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from core.config import PluginEntry
+from core.config_file import describe_problem
+from events.errors import AttachError
+from events.plugin import Plugin, PluginTable
+
+
+def tables_of(entries: Sequence[PluginEntry]) -> tuple[PluginTable, ...]:
+    """The config's entries as the tables that plugins are built from, here and in loader workers."""
+    return tuple(
+        PluginTable(
+            use=entry.use,
+            name=entry.name or entry.use.rpartition(".")[2],
+            position=position,
+            settings=entry.settings,
+            priority=entry.priority,
+            on_error=entry.on_error,
+        )
+        for position, entry in enumerate(entries)
+    )
+
+
+def build_plugins(tables: Sequence[PluginTable], folder: Path) -> list[tuple[Plugin, PluginTable]]:
+    """An instance for each table; modules are found as always, and beside the config in `folder`.
+
+    Raises AttachError with a line for each class that cannot be loaded and each setting that is wrong.
+    """
+    find_beside(folder)
+    built: list[tuple[Plugin, PluginTable]] = []
+    problems: list[str] = []
+    for table in tables:
+        try:
+            built.append((build_plugin(table), table))
+        except AttachError as error:
+            problems += error.problems
+    if problems:
+        raise AttachError(tuple(problems))
+    return built
+
+
+def build_plugin(table: PluginTable) -> Plugin:
+    """Raises AttachError for a class that cannot be loaded and for settings it does not have."""
+    kind = load_class(table)
+    try:
+        settings = kind.Settings.model_validate(dict(table.settings))
+    except ValidationError as error:
+        raise AttachError(tuple(_setting_problem(table, kind, problem) for problem in error.errors())) from None
+    try:
+        return kind(settings, name=table.name)
+    except Exception as error:
+        raise AttachError((f"plugins[{table.position}] {table.use} cannot be made: {error!r}",)) from error
+
+
+def load_class(table: PluginTable) -> type[Plugin]:
+    module_name, _, class_name = table.use.rpartition(".")
+    at = f"plugins[{table.position}].use  {table.use}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise AttachError((f"{at}: {_missing(module_name, error)}",)) from None
+    except Exception as error:  # a plugin's module may fail in any way while it is imported
+        raise AttachError((f"{at}: importing {module_name} failed: {type(error).__name__}: {error}",)) from error
+    kind = getattr(module, class_name, None)
+    candidates = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Plugin)]
+    if kind is None:
+        raise AttachError((f"{at}: {module_name} has no {class_name}{_hint(class_name, candidates)}",))
+    if not (isinstance(kind, type) and issubclass(kind, Plugin)):
+        raise AttachError((f"{at}: {class_name} is no subclass of events.Plugin or plugins.plugins.BasePlugin",))
+    return kind
+
+
+def find_beside(folder: Path) -> None:
+    """Let plugin modules lie beside the config: `my_plugins/x.py` there, or a `plugins/` folder that joins ours."""
+    text = str(folder.resolve())
+    if text not in sys.path:
+        sys.path.append(text)
+    package = importlib.import_module("plugins")
+    beside = str(folder.resolve() / "plugins")
+    if Path(beside).is_dir() and beside not in package.__path__:
+        package.__path__.append(beside)
+
+
+def _missing(module_name: str, error: ModuleNotFoundError) -> str:
+    missing = error.name or module_name
+    if missing != module_name and not module_name.startswith(missing + "."):
+        return f"it needs the package {missing!r}, which is not installed"
+    package, _, last = module_name.rpartition(".")
+    known: list[str] = []
+    if package and missing == module_name:
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            known += [path.stem for path in Path(place).glob("*.py")]
+    return f"there is no module {missing!r}{_hint(last, known)}"
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; it has {', '.join(known)}" if 0 < len(known) <= 5 else ""
+
+
+def _setting_problem(table: PluginTable, kind: type[Plugin], problem: Mapping[str, Any]) -> str:
+    location = ".".join(str(part) for part in problem["loc"])
+    text = describe_problem(tuple(problem["loc"]), problem, kind.Settings)
+    text = text.replace("is not a key of this table", f"is not a setting of {table.use}")
+    return f"plugins[{table.position}].{location}  {text}"

@@ -1,0 +1,183 @@
+"""The composition root and the command line of Signalbox: it brings config, bus, plugins and trainer together.
+
+python run.py                            trains config.toml
+python run.py train my.toml --set train.steps=100
+python run.py plan | events | check | sample
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from core.config import Config, PluginSource
+    from core.session import Outcome
+    from events.bus import Bus
+    from events.errors import PluginError
+
+ConfigPath = Annotated[Path, typer.Argument(help="the config file")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE", help="override a key; repeatable")]
+COMMANDS = ("train", "plan", "events", "sample", "check")
+DEFAULT_CONFIG = Path("config.toml")
+
+HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
+)
+
+
+@app.command()
+def train(
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006  # typer reads the default and never changes it
+    fresh: Annotated[bool, typer.Option("--fresh", help="start a new numbered run instead of going on")] = False,
+    trace_events: Annotated[Path | None, typer.Option(metavar="FILE", help="write every firing as a JSON line")] = None,
+) -> None:
+    """Train, or go on with the unfinished run of this name."""
+    from core.log import configure_logging
+    from core.run_folder import find_run
+
+    loaded = load(config, overrides)
+    configure_logging(loaded.log.level)
+    folder = find_run(loaded, fresh=fresh)
+    if folder.status == "finished":
+        typer.echo(
+            f"{folder.path} is finished: step {folder.checkpoint.step if folder.checkpoint else 0} of {loaded.train.steps}."
+            f"\nIts results lie there. --fresh starts {folder.path.name} anew under the next number;"
+            " a higher train.steps goes on with it."
+        )
+        return
+    bus, source = assemble_bus(loaded, config, trace=trace_events)
+    from core.session import Session
+
+    session = Session(loaded, bus, source, folder, source=str(config), trace=trace_events)
+    outcome = session.execute()
+    print_outcome(outcome, bus, config)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def plan(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006  # as above
+    """Print which plugins handle which signal, in order, with priority, place and file:line."""
+    from core.plan_text import plan_lines
+
+    bus, _ = assemble_bus(load(config, overrides), config)
+    for line in plan_lines(bus):
+        typer.echo(line)
+
+
+@app.command()
+def events() -> None:
+    """Print the catalogue: every signal with its kind, payload and meaning."""
+    from core.plan_text import catalogue_lines
+
+    for line in catalogue_lines():
+        typer.echo(line)
+
+
+@app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006  # as above
+    """Say everything that is wrong with a config, without training."""
+    loaded = load(config, overrides)
+    bus, _ = assemble_bus(loaded, config)
+    from core.checks import findings
+
+    for finding in findings(loaded):
+        typer.echo(finding)
+    typer.echo(f"{config} is in order: {len(bus.plugins)} plugins, {loaded.train.steps} steps")
+
+
+@app.command()
+def sample(
+    prompts: Annotated[list[str], typer.Option("--prompt", help="what to render; repeatable")],
+    model: Annotated[Path | None, typer.Option(help="an exported folder")] = None,
+    run: Annotated[Path | None, typer.Option(help="a run's folder, whose newest export is taken")] = None,
+    out: Annotated[Path, typer.Option(help="where the grid goes")] = Path("samples.png"),
+    count: Annotated[int, typer.Option(help="pictures a prompt")] = 4,
+    steps: Annotated[int, typer.Option(help="denoising steps")] = 30,
+    guidance: Annotated[float, typer.Option(help="classifier-free guidance scale")] = 3.0,
+    seed: Annotated[int, typer.Option(help="of the first picture's noise")] = 0,
+) -> None:
+    """Render prompts with an exported model."""
+    from core.sampling import sample_grid
+
+    sample_grid(prompts, model=model, run=run, out=out, count=count, steps=steps, guidance=guidance, seed=seed)
+    typer.echo(f"{out}")
+
+
+def load(path: Path, overrides: list[str]) -> "Config":
+    from core.config_file import load_config
+
+    return load_config(path, overrides)
+
+
+def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> "tuple[Bus, PluginSource]":
+    """The sealed bus with every plugin of the config attached."""
+    from core.config import PluginSource
+    from events.bus import Bus
+    from plugins.loading import build_plugins, tables_of
+
+    source = PluginSource(build_plugins, tables_of(config.plugin_entries), path.resolve().parent)
+    bus = Bus()
+    bus.attach(source.build(source.tables, source.folder), where=("training", "worker"))
+    if config.log.time_plugins:
+        bus.time_handlers(config.log.slow_seconds)
+    if trace is not None:
+        bus.trace(trace)
+    bus.seal()
+    return bus, source
+
+
+def print_outcome(outcome: "Outcome", bus: "Bus", config: Path) -> None:
+    from core.plan_text import tally_lines
+
+    for line in tally_lines(bus):
+        typer.echo(line)
+    typer.echo(f"{outcome.reason} at step {outcome.step} after {outcome.seconds:.0f} s")
+    typer.echo(f"  previews  {outcome.grid or outcome.folder / 'previews'}")
+    typer.echo(f"  metrics   {outcome.folder / 'metrics.jsonl'}")
+    typer.echo(f"  model     {outcome.exported or 'is exported when the run is complete'}")
+    if outcome.reason != "complete":
+        typer.echo(f"go on with: python run.py train {config}")
+
+
+def main() -> int:
+    """Run the command line; errors the user can mend are shown without a traceback."""
+    for name in ("HF_HUB_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "1")
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0] not in COMMANDS and arguments[0] != "--help"):
+        arguments = ["train", *arguments]
+    from core.errors import PLUGIN_EXIT_CODE, ConfigError, TrainerError
+    from events.errors import AttachError, PluginError
+
+    try:
+        app(arguments)
+    except TrainerError as error:
+        typer.echo(str(error), err=True)
+        return error.exit_code
+    except AttachError as error:
+        typer.echo(f"plugins: {len(error.problems)} problem(s)", err=True)
+        for problem in error.problems:
+            typer.echo(f"  {problem}", err=True)
+        return ConfigError.exit_code
+    except PluginError as error:
+        show_plugin_error(error)
+        return PLUGIN_EXIT_CODE
+    return 0
+
+
+def show_plugin_error(error: "PluginError") -> None:
+    import traceback
+
+    if error.__cause__ is not None:
+        typer.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
+    typer.echo(str(error), err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
