@@ -84,11 +84,12 @@ def check(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = []) -> Non
     """Say everything that is wrong with a config, without training."""
     loaded = load(config, overrides)
     bus, _ = assemble_bus(loaded, config)
-    from core.checks import findings
+    from core.checks import check as look_closer
 
-    for finding in findings(loaded):
-        typer.echo(finding)
-    typer.echo(f"{config} is in order: {len(bus.plugins)} plugins, {loaded.train.steps} steps")
+    for line in look_closer(loaded):
+        typer.echo(line)
+    typer.echo(f"plugins   {', '.join(bus.plugins) or 'none'}")
+    typer.echo(f"{config} is in order")
 
 
 @app.command()

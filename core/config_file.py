@@ -43,12 +43,15 @@ def override(tree: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
     for text in overrides:
         key, equals, value = text.partition("=")
         *tables, last = key.strip().split(".")
-        if not equals or not last or len(tables) > 1:
+        if not equals or not last:
             yield f"--set {text!r} is not of the form table.key=value, such as train.steps=100"
             continue
         place = tree
         for table in tables:
-            place = place.setdefault(table, {})
+            place = place.setdefault(table, {}) if isinstance(place, dict) else place
+        if not isinstance(place, dict):
+            yield f"--set {text!r}: {'.'.join(tables)} is no table"
+            continue
         place[last] = parse_value(value.strip())
 
 

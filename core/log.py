@@ -56,6 +56,7 @@ def log_to_file(path: Path) -> logging.Handler:
         )
     )
     logging.getLogger().addHandler(handler)
+    logging.getLogger("signalbox").setLevel(logging.DEBUG)
     return handler
 
 

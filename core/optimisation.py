@@ -37,16 +37,11 @@ def make_optimizer(groups: tuple[ParameterGroup, ...], settings: TrainTable) -> 
 
     Raises ConfigError for a class that cannot be found and for arguments it does not take.
     """
-    kind = _optimizer_class(settings.optimizer)
-    takes = inspect.signature(kind).parameters
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-    problems = [
-        f"train.optimizer_options.{name}  is no argument of {settings.optimizer}" + _hint(name, takes)
-        for name in settings.optimizer_options
-        if name not in takes and not open_ended
-    ]
+    problems = optimizer_problems(settings)
     if problems:
         raise ConfigError("config", problems)
+    kind = _optimizer_class(settings.optimizer)
+    takes = inspect.signature(kind).parameters
     options: dict[str, Any] = dict(settings.optimizer_options)
     if "fused" in takes and not {"fused", "foreach"} & set(options):
         options["fused"] = True
@@ -56,6 +51,21 @@ def make_optimizer(groups: tuple[ParameterGroup, ...], settings: TrainTable) -> 
     ]  # fmt: skip
     optimizer: torch.optim.Optimizer = kind(tables, **{name: _as_tuple(value) for name, value in options.items()})
     return optimizer
+
+
+def optimizer_problems(settings: TrainTable) -> list[str]:
+    """What is wrong with `train.optimizer` and its options, in the words of the config."""
+    try:
+        takes = inspect.signature(_optimizer_class(settings.optimizer)).parameters
+    except ConfigError as error:
+        return list(error.problems)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return []
+    return [
+        f"train.optimizer_options.{name}  is no argument of {settings.optimizer}" + _hint(name, takes)
+        for name in settings.optimizer_options
+        if name not in takes
+    ]
 
 
 def learning_rate_factor(settings: TrainTable) -> LearningRateFunction:

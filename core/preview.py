@@ -141,7 +141,7 @@ class Previews:
             except (OSError, ValueError) as error:
                 if self._last_file_prompts is None:
                     raise
-                log.warning("%s: %s; the prompts of the last round stay", self._settings.prompts, error)
+                log.warning("%s; the prompts of the last round stay", error)
             return self._last_file_prompts or ()
         spread = max(1, len(self._items) // self._settings.count)
         chosen = self._items[::spread][: self._settings.count]
@@ -152,15 +152,18 @@ class Previews:
 
 
 def read_prompts(path: Path, settings: PreviewTable, side: int) -> tuple[Prompt, ...]:
-    """The `[[prompts]]` of a TOML file. Raises ValueError with every problem."""
+    """The `[[prompts]]` of a TOML file. Raises ValueError naming the file, with every problem."""
     try:
         tree = tomli.loads(path.read_text(encoding="utf-8-sig"))
+    except tomli.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    try:
         entries = TypeAdapter(tuple[PromptEntry, ...]).validate_python(tree.get("prompts", ()))
     except ValidationError as error:
         found = (f"prompts{list(problem['loc'])}: {problem['msg']}" for problem in error.errors())
-        raise ValueError("; ".join(found)) from None
+        raise ValueError(f"{path}: {'; '.join(found)}") from None
     if not entries:
-        raise ValueError("holds no [[prompts]] table")
+        raise ValueError(f"{path}: holds no [[prompts]] table")
     return tuple(_complete(entry, settings, side, number) for number, entry in enumerate(entries))
 
 

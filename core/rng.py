@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,45 +15,50 @@ CORE = ""
 
 
 class PlaceGenerator(torch.Generator):
-    """A generator whose draws follow from where the run is: (seed, purpose, step, item, repeat, plugin).
+    """The stream of one plugin at the place that its `PlaceStreams` is at."""
 
-    `at` moves it; `of` gives the stream of one plugin at that place, so that plugins do not shift each other's draws.
-    Seeding never waits for the device.
+    streams: "PlaceStreams"
+
+    def of(self, plugin: str) -> "PlaceGenerator":
+        """Another plugin's stream at the same place, for the function that a plugin builds on."""
+        return self.streams.of(plugin)
+
+
+class PlaceStreams:
+    """The generators of one purpose, whose draws follow from where the run is: (seed, purpose, step, item, repeat, plugin).
+
+    `at` moves them; `of` seeds and returns the stream of one plugin there, so that plugins do not shift each other's
+    draws. It is no generator itself: whoever draws has to say whose stream it is. Seeding never waits for the device.
     """
 
-    def __new__(cls, device: torch.device, *place: int | str) -> "PlaceGenerator":
-        return super().__new__(cls, device=device)  # type: ignore[call-arg]  # the stub hides that it is made in __new__
+    def __init__(self, device: torch.device, *root: int | str) -> None:
+        self._device = device
+        self._root: Place = root
+        self._place: Place = root
+        self._generators: dict[str, PlaceGenerator] = {}
 
-    def __init__(self, device: torch.device, *place: int | str) -> None:
-        self._root: Place = place
-        self._place: Place = place
-        self._children: dict[str, PlaceGenerator] = {}
-        self._parent: PlaceGenerator = self
-
-    def at(self, *place: int | str) -> "PlaceGenerator":
+    def at(self, *place: int | str) -> "PlaceStreams":
         """Move to a place below the root."""
         self._place = (*self._root, *place)
         return self
 
-    def of(self, plugin: str) -> "PlaceGenerator":
-        """The stream of a plugin at the place this generator, or the one it belongs to, is at."""
-        parent = self._parent
-        child = parent._children.get(plugin)
-        if child is None:
-            child = parent._children[plugin] = PlaceGenerator(self.device)
-            child._parent = parent
-        child.manual_seed(derive(*parent._place, plugin))
-        return child
+    def of(self, plugin: str) -> PlaceGenerator:
+        generator = self._generators.get(plugin)
+        if generator is None:
+            generator = self._generators[plugin] = PlaceGenerator(self._device)
+            generator.streams = self
+        generator.manual_seed(derive(*self._place, plugin))
+        return generator
 
 
 def draw_each(
-    draw: Callable[[T, PlaceGenerator], Tensor], values: Sequence[T], generator: PlaceGenerator, places: Sequence[Place]
+    draw: Callable[[T, Any], Tensor], values: Sequence[T], streams: PlaceStreams, places: Sequence[Place]
 ) -> Tensor:
     """Draw sample by sample, each at its own place, and join the results along the batch.
 
     One sample at a time, so that a sample's draw does not depend on its neighbours in the batch.
     """
-    return torch.cat([draw(value, generator.at(*place)) for value, place in zip(values, places, strict=True)])
+    return torch.cat([draw(value, streams.at(*place)) for value, place in zip(values, places, strict=True)])
 
 
 @contextmanager

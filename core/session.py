@@ -156,8 +156,9 @@ class Session:
             failed = False
             return reason
         except BaseException as error:
-            self._tell_error(error)
+            log.error("the run ends with an error while %s: %s", self._stage, error)
             self._rescue(error)
+            self._tell_error(error)
             raise
         finally:
             self._close(failed=failed)
@@ -200,13 +201,14 @@ class Session:
         sizes = self._sizes(items, family.pixel_multiple)
         self._tell_data(items, sizes, problems)
         trained, optimizer, groups = self._prepare(family, device)
+        factor = self._bus[BUILD_SCHEDULE].compose(learning_rate_factor(self.config.train), self._model_context())
         objective = compose_objective(
             self._bus, StepParts(run=self.run, schedule=family.schedule, steps=self.run.steps, device=device.device)
         )
         metrics = MetricsRing(device.device, self.config.log.every_steps)
         step = Step(
             family=family, objective=objective, device=device, optimizer=optimizer, groups=groups,
-            factor=self._bus[BUILD_SCHEDULE].compose(learning_rate_factor(self.config.train), self._model_context()),
+            factor=factor,
             clip_norm=self.config.train.clip_norm, seed=self.run.seed, metrics=metrics,
             compiled=self.config.train.compile,
         )  # fmt: skip
@@ -314,7 +316,6 @@ class Session:
         )  # fmt: skip
 
     def _tell_error(self, error: BaseException) -> None:
-        log.error("the run ends with an error while %s: %s", self._stage, error)
         if self._bus[RUN_ERROR].chain:
             step = self._trainer.position.step if self._trainer else 0
             self._bus[RUN_ERROR].emit(RunError(run=self.run, step=step, error=error, where=self._stage))

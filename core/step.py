@@ -10,15 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from events.catalogue import own_generator
 from events.payloads import Batch, LearningRateFunction, ParameterGroup
 from events.randomness import Place
 
 from .device import Device
 from .families import Family
 from .metrics import MetricsRing
-from .objective import Objective, unchanged
+from .objective import Objective, gaussian_noise, unchanged
 from .optimisation import can_skip_on_device
-from .rng import PlaceGenerator, draw_each
+from .rng import CORE, PlaceStreams, draw_each
+
+POSTERIOR_NOISE = own_generator(gaussian_noise, CORE)
 
 
 class Step:
@@ -49,8 +52,8 @@ class Step:
         self._clip_norm = clip_norm
         self._metrics = metrics
         self._skips_on_device = can_skip_on_device(optimizer)
-        self._generators = {
-            purpose: PlaceGenerator(device.device, seed, purpose)
+        self._streams = {
+            purpose: PlaceStreams(device.device, seed, purpose)
             for purpose in ("posterior", "noise", "timesteps", "conditioning")
         }
         self.losses = torch.compile(self._losses, fullgraph=True) if compiled else self._losses
@@ -82,13 +85,13 @@ class Step:
         ]
         latents = self._encode(batch, places)
         single = [latent[None] for latent in latents]
-        noise = draw_each(objective.noise, single, self._generators["noise"], places)
-        t = draw_each(objective.timesteps, [1] * len(places), self._generators["timesteps"], places)
+        noise = draw_each(objective.noise, single, self._streams["noise"], places)
+        t = draw_each(objective.timesteps, [1] * len(places), self._streams["timesteps"], places)
         with self._device.autocast():
             embeddings = self._family.encode_text(batch.tokens)
             if objective.conditioning is not unchanged:
                 embeddings = draw_each(
-                    objective.conditioning, list(embeddings.split(1)), self._generators["conditioning"], places
+                    objective.conditioning, list(embeddings.split(1)), self._streams["conditioning"], places
                 )
             noisy = self._family.schedule.add_noise(latents, noise, t)
             target = self._family.schedule.target(latents, noise, t)
@@ -105,10 +108,7 @@ class Step:
         """A draw from the posterior of each picture's latent, (B, C, h, w) float32."""
         mean, deviation = self._family.encode_images(batch.pixels)
 
-        def draw(one: Tensor, generator: torch.Generator) -> Tensor:
-            return torch.randn(one.shape, generator=generator, device=one.device)
-
-        return mean + deviation * draw_each(draw, list(mean.split(1)), self._generators["posterior"], places)
+        return mean + deviation * draw_each(POSTERIOR_NOISE, list(mean.split(1)), self._streams["posterior"], places)
 
     def _clip(self) -> Tensor:
         """The norm of all gradients together, before they are scaled down to `clip_norm`."""

@@ -23,11 +23,19 @@ class ReturnedWrong(Exception):
 
 
 class BusClosed(Exception):
-    """A signal was emitted between the first forward and the end of `optimizer.step()` (P8). Always our own bug."""
+    """A signal fired where none may: inside the closed step (P8), or a plugin's own signal from the background."""
 
 
 class BusSealed(Exception):
     """A handler was connected after the plan was printed and the bus was sealed."""
+
+
+class UnknownSignal(LookupError):
+    """The bus was asked for a signal that neither the catalogue nor a plugin's `declares` holds."""
+
+
+class LaneStuck(Exception):
+    """An async handler did not finish its events in time; they are given up."""
 
 
 class ControlError(ValueError):

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from blinker import ANY, NamedSignal
 
+from .background import in_background
 from .errors import BusClosed, BusSealed, ReturnedWrong
 from .spec import Build, Context, Event, Notification, Part, SignalSpec, Transform, Value
 
@@ -29,7 +30,7 @@ class Handler:
     call: Receiver
     """What the signal calls: the function itself, or a hand-over to its lane, or a wrapper that times it."""
     label: str
-    """Class and method, as `captions.ShuffleTags.shuffle`."""
+    """Class and method, as `ShuffleTags.shuffle`."""
     source: str
     """`file:line` of the definition."""
     order: tuple[float, int, int]
@@ -52,6 +53,24 @@ class Gate:
         self.sealed = False
 
 
+class OwnGate:
+    """The gate of a signal that plugins emit themselves: closed to background threads at any time.
+
+    Their emits would otherwise be refused or not as it happens, depending on whether a step is running.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    @property
+    def closed(self) -> bool:
+        return self._gate.closed or in_background()
+
+    @property
+    def sealed(self) -> bool:
+        return self._gate.sealed
+
+
 class Failures:
     """What to do when a handler fails. The bus has the real one; this one raises what was raised."""
 
@@ -62,7 +81,7 @@ class Failures:
 class Signal(NamedSignal):
     """The ordered registry that the three kinds share."""
 
-    def __init__(self, spec: SignalSpec, gate: Gate | None = None, failures: Failures | None = None) -> None:
+    def __init__(self, spec: SignalSpec, gate: Gate | OwnGate | None = None, failures: Failures | None = None) -> None:
         super().__init__(spec.name, spec.meaning)
         self.spec = spec
         self.chain: tuple[Receiver, ...] = ()
@@ -70,26 +89,28 @@ class Signal(NamedSignal):
         self._gate = gate or Gate()
         self._failures = failures or Failures()
         self._handlers: dict[Receiver, Handler] = {}
+        self._streams: dict[Receiver, str] = {}
+        self._watcher: Receiver | None = None
 
     def attach(self, handler: Handler) -> None:
-        """Connect a plugin's handler in its place."""
+        """Connect a plugin's handler in its place. Raises BusSealed."""
+        self._refuse_if_sealed()
         self._handlers[handler.call] = handler
-        self.connect(handler.call)
+        self._register(handler.call)
 
     def connect(self, receiver: F, sender: Any = ANY, weak: bool = False) -> F:
         """Subscribe a bare receiver after all plugins. Strong only; `sender=` is refused since ids collide with ANY."""
-        if sender is not ANY:
-            raise TypeError(f"{self.name}: receivers hear every sender; leave out sender=")
+        self._refuse_sender(sender)
         if weak:
             raise TypeError(f"{self.name}: receivers are held strongly; leave out weak=True")
-        if self._gate.sealed:
-            raise BusSealed(f"{self.name}: the bus is sealed, name the plugin in the config instead")
-        super().connect(receiver, weak=False)
-        self._compile()
+        self._refuse_if_sealed()
+        self._register(receiver)
         return receiver
 
     def disconnect(self, receiver: Receiver, sender: Any = ANY) -> None:
-        super().disconnect(receiver, sender)
+        """Take a receiver out; allowed on a sealed bus, which takes out a handler that keeps failing."""
+        self._refuse_sender(sender)
+        super().disconnect(receiver)
         self._handlers.pop(receiver, None)
         self._compile()
 
@@ -105,30 +126,74 @@ class Signal(NamedSignal):
             self._compile()
 
     def receivers_for(self, sender: Any) -> Generator[Receiver, None, None]:
-        """As blinker's, in order: plugins by P3, then bare receivers as they were connected."""
-        last = (float("inf"), 0, 0)
-        handlers = self._handlers
-        yield from sorted(self.receivers.values(), key=lambda call: handlers[call].order if call in handlers else last)
+        """As blinker's, in order: plugins by P3, then bare receivers as they were connected.
+
+        Raises BusClosed where `emit` would, so that `send`, which asks here, obeys the gate too.
+        """
+        if self._gate.closed:
+            self._refuse()
+        yield from self._ordered()
 
     @property
     def handlers(self) -> tuple[Handler, ...]:
         """The plugins' handlers, in order."""
         return tuple(sorted(self._handlers.values(), key=lambda handler: handler.order))
 
+    def watch(self, watcher: Receiver) -> None:
+        """Let the tracer see each firing, before every plugin; it is in no plan, so a sealed bus allows it."""
+        self._watcher = watcher
+        self._register(watcher)
+
     def rewrap(self, wrap: Callable[[Handler], Receiver]) -> None:
-        """Swap every handler's call for a wrapper around it, as timing and tracing do."""
+        """Swap every handler's call for a wrapper around it, as timing and tracing do; who listens stays the same."""
         for handler in self.handlers:
-            self.disconnect(handler.call)
-            self.attach(replace(handler, call=wrap(handler)))
+            wrapped = replace(handler, call=wrap(handler))
+            super().disconnect(handler.call)
+            del self._handlers[handler.call]
+            self._handlers[wrapped.call] = wrapped
+            super().connect(wrapped.call, weak=False)
+        self._compile()
 
     def owner_of(self, call: Receiver) -> Handler | None:
         return self._handlers.get(call)
 
+    def _register(self, receiver: Receiver) -> None:
+        super().connect(receiver, weak=False)
+        self._compile()
+
+    def _ordered(self) -> list[Receiver]:
+        handlers, first, last = self._handlers, (float("-inf"), -1, 0), (float("inf"), 0, 0)
+
+        def place(call: Receiver) -> tuple[float, int, int]:
+            return handlers[call].order if call in handlers else first if call is self._watcher else last
+
+        return sorted(self.receivers.values(), key=place)
+
     def _compile(self) -> None:
-        self.chain = () if self.is_muted else tuple(self.receivers_for(ANY))
+        self.chain = () if self.is_muted else tuple(self._ordered())
+        self._streams = {call: self._stream_of(handler) for call, handler in self._handlers.items()}
+
+    def _stream_of(self, handler: Handler) -> str:
+        """Whose random draws a handler makes: its plugin's, and a stream of its own if it is the plugin's second here."""
+        own = sorted(other.order[2] for other in self._handlers.values() if other.plugin == handler.plugin)
+        number = own.index(handler.order[2])
+        return f"{handler.plugin}#{number + 1}" if number else handler.plugin
 
     def _refuse(self) -> None:
+        if in_background():
+            raise BusClosed(
+                f"{self.name} was emitted by an async handler or a helper of one; they run beside training, so emit it"
+                " from a plain handler"
+            )
         raise BusClosed(f"{self.name} was emitted between the first forward and the end of optimizer.step()")
+
+    def _refuse_if_sealed(self) -> None:
+        if self._gate.sealed:
+            raise BusSealed(f"{self.name}: the bus is sealed, name the plugin in the config instead")
+
+    def _refuse_sender(self, sender: Any) -> None:
+        if sender is not ANY:
+            raise TypeError(f"{self.name}: receivers hear every sender; leave out sender=")
 
 
 class NotificationSignal(Signal, Generic[Event]):
@@ -165,27 +230,22 @@ class TransformSignal(Signal, Generic[Value, Context]):
         """
         if self._gate.closed:
             self._refuse()
-        spec, call = self.spec, None
+        bind, call = self.spec.bind, None
         try:
             for call in self.chain:
-                before, value = value, self._call(call, value, context)
-                if value is None:
-                    raise ReturnedWrong("returned None; is there a `return` missing?")
-                wrong = spec.check(before, value)
-                if wrong is not None:
-                    raise ReturnedWrong(wrong)
+                stream = self._streams.get(call) if bind is not None else None
+                own = context if bind is None or stream is None else bind(context, stream, self.name)
+                before, value = value, call(value, own)
+                _check(self.spec, before, value)
         except BaseException as error:
             assert call is not None
-            self._failures.handle(self.owner_of(call), spec, error, context)
+            self._failures.handle(self.owner_of(call), self.spec, error, context)
             raise
         return value
 
-    def _call(self, call: Receiver, value: Value, context: Context) -> Any:
-        bind = self.spec.bind
-        handler = self.owner_of(call) if bind else None
-        if bind is None or handler is None:
-            return call(value, context)
-        return call(value, bind(context, handler.plugin, self.name))
+    def send(self, sender: Any = None, /, **_: Any) -> Any:
+        """Refused: blinker would hand the same value to every handler, and these build on each other."""
+        raise TypeError(f"{self.name} is a transform signal, whose handlers build on each other; use apply")
 
 
 class BuildSignal(Signal, Generic[Part, Context]):
@@ -198,20 +258,27 @@ class BuildSignal(Signal, Generic[Part, Context]):
         """
         if self._gate.closed:
             self._refuse()
-        spec, call = self.spec, None
+        bind, call = self.spec.bind, None
         try:
             for call in self.chain:
                 before, part = part, call(part, context)
-                if part is None:
-                    raise ReturnedWrong("returned None; is there a `return` missing?")
-                wrong = spec.check(before, part)
-                if wrong is not None:
-                    raise ReturnedWrong(wrong)
-                handler = self.owner_of(call)
-                if spec.bind is not None and handler is not None and part is not before:
-                    part = spec.bind(part, handler.plugin)
+                _check(self.spec, before, part)
+                if bind is not None and part is not before and call in self._streams:
+                    part = bind(part, self._streams[call])
         except BaseException as error:
             assert call is not None
-            self._failures.handle(self.owner_of(call), spec, error, context)
+            self._failures.handle(self.owner_of(call), self.spec, error, context)
             raise
         return part
+
+    def send(self, sender: Any = None, /, **_: Any) -> Any:
+        """Refused: blinker would hand the same part to every handler, and these build on each other."""
+        raise TypeError(f"{self.name} is a build signal, whose handlers build on each other; use compose")
+
+
+def _check(spec: Transform[Any, Any] | Build[Any, Any], before: object, after: object) -> None:
+    if after is None:
+        raise ReturnedWrong("returned None; is there a `return` missing?")
+    wrong = spec.check(before, after)
+    if wrong is not None:
+        raise ReturnedWrong(wrong)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from events.bus import Bus
@@ -95,6 +96,7 @@ class Loader:
             multiprocessing_context=context,
             timeout=self.settings.timeout_seconds if workers else 0,
             pin_memory=self.pin_memory,
+            generator=torch.Generator(),  # else each epoch draws a seed for the workers from the global one
         )
 
     def _accept(self, loaded: Loaded | LoadFailure) -> Batch:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from .weights import reading, require_whole, tell_unused
 
 PREFIX = "text_model."
 
@@ -21,19 +21,20 @@ PREFIX = "text_model."
 def load_text_encoder(folder: Path) -> nn.Module:
     """A CLIPTextModel in float32 from a folder in either layout.
 
-    Raises ConfigError when the file has no value for some weight.
+    Raises ConfigError when the file has no value for some weight, or one of another shape.
     """
     import torch
     from transformers import CLIPTextModel
 
-    model, report = CLIPTextModel.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
-    missing = [name for name in report["missing_keys"] if not name.endswith("position_ids")]
-    if missing:
-        raise ConfigError(
-            "model", [f"{folder}: no value for {len(missing)} weights of the text encoder, such as {missing[0]}"]
-        )
+    with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
+        model, report = CLIPTextModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    mismatched = [f"{name}: {tuple(held)} instead of {tuple(asked)}" for name, held, asked in report["mismatched_keys"]]
+    missing = set(report["missing_keys"]) - {name for name, _, _ in report["mismatched_keys"]}
+    require_whole(folder, (name for name in missing if not name.endswith("position_ids")), mismatched)
+    tell_unused(folder, report["unexpected_keys"])
     loaded: nn.Module = model
     return loaded
 
@@ -42,7 +43,8 @@ def new_text_encoder(folder: Path) -> nn.Module:
     """A CLIPTextModel with fresh weights from the folder's config."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    model: nn.Module = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, local_files_only=True))
+    with reading(folder):
+        model: nn.Module = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, local_files_only=True))
     return model
 
 

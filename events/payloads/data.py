@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..control import Control
@@ -14,8 +13,6 @@ from .run import RunInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +29,7 @@ class Item:
     weight: float = 1.0
     """How often an epoch shows it; the whole part always, the rest by a draw of each epoch."""
     loss_scale: float = 1.0
-    extras: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    extras: Mapping[str, Any] = field(default_factory=dict)
     """Plain values for plugins of your own; they travel to the workers with the item."""
 
 
@@ -105,7 +102,7 @@ class SampleSettings:
     """What the step needs to know of one sample beyond picture and caption."""
 
     loss_scale: float = 1.0
-    extras: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,60 @@
+"""What `run.py check` looks at beyond the schema, without loading a model or training."""
+
+from collections.abc import Iterator
+
+from .config import Config
+from .data.scan import scan
+from .errors import ConfigError, TrainerError
+from .families import detect_family
+from .optimisation import optimizer_problems
+from .preview import read_prompts
+from .run_folder import find_run
+
+
+def check(config: Config) -> Iterator[str]:
+    """Yield a line for each thing that is in order; raises ConfigError with everything that is not."""
+    problems: list[str] = []
+    lines: list[str] = []
+    for look in (_model, _data, _optimizer, _prompts, _run):
+        try:
+            lines.append(look(config))
+        except ConfigError as error:
+            problems += error.problems
+        except (TrainerError, ValueError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("check", problems)
+    yield from lines
+
+
+def _model(config: Config) -> str:
+    family = detect_family(config.model) if config.model.family == "auto" else config.model.family
+    return f"model     {config.model.path} (family {family}), training {', '.join(config.model.train)}"
+
+
+def _data(config: Config) -> str:
+    found = scan(config.data.roots, config.data.captions, config.data.max_bad_fraction)
+    empty = sum(not item.caption for item in found.items)
+    aside = "".join(f"\n          set aside: {problem}" for problem in found.problems)
+    return f"data      {len(found.items)} pictures, {empty} without a caption, {len(found.problems)} set aside{aside}"
+
+
+def _optimizer(config: Config) -> str:
+    problems = optimizer_problems(config.train)
+    if problems:
+        raise ConfigError("config", problems)
+    return f"optimizer {config.train.optimizer}"
+
+
+def _prompts(config: Config) -> str:
+    path = config.preview.prompts
+    if path is None:
+        return f"previews  of {config.preview.count} training captions"
+    prompts = read_prompts(path, config.preview, config.data.resolution)
+    return f"previews  of {len(prompts)} prompts in {path}"
+
+
+def _run(config: Config) -> str:
+    folder = find_run(config, fresh=False)
+    at = f", at step {folder.checkpoint.step} of {config.train.steps}" if folder.checkpoint else ""
+    return f"run       {folder.path} is {folder.status}{at}"

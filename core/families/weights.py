@@ -1,0 +1,100 @@
+"""Modules from disk, whole or refused: a weight that no file holds is an error here and never left to chance."""
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..rng import seeded_initialisation
+from .ldm_layout import BARE_TEXT, TEXT
+
+log = logging.getLogger("signalbox.model")
+
+
+@contextmanager
+def reading(source: Path, advice: str = "") -> Generator[None, None, None]:
+    """What goes wrong within becomes a ConfigError that names the source, the library's own first sentence and advice."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ConfigError("model", [f"{source}: is no whole .safetensors file ({error})"]) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        said = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise ConfigError("model", [f"{source}: {said}{advice and f'; {advice}'}"]) from error
+
+
+def from_config(kind: Any, folder: Path) -> nn.Module:
+    """A diffusers module with fresh weights from the folder's config."""
+    with reading(folder):
+        module: nn.Module = kind.from_config(kind.load_config(folder, local_files_only=True))
+    return module
+
+
+def from_folder(kind: Any, folder: Path) -> nn.Module:
+    """A diffusers module in float32 from its folder."""
+    with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
+        module, report = kind.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    require_whole(folder, report["missing_keys"])
+    tell_unused(folder, report["unexpected_keys"])
+    loaded: nn.Module = module
+    return loaded
+
+
+def from_original(path: Path, build: Callable[[], nn.Module], names_of: Callable[[Iterable[str]], dict[str, str]]) -> nn.Module:
+    """A module in float32 out of a single file in the original layout; `names_of` is one of `ldm_layout.NAMES`.
+
+    Only the module's own weights are read; the file's averaged ones (`model_ema.`) are not, as in the stock loader.
+    """
+    with seeded_initialisation("overwritten"):
+        module = build()
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    module.load_state_dict(_read(path, names_of(shapes), shapes), assign=True)
+    return module
+
+
+def require_whole(source: Path, missing: Iterable[str], mismatched: Iterable[str] = ()) -> None:
+    """Raises ConfigError that counts the weights without a value, or with one of another shape, and names the first."""
+    problems = [
+        f"{source}: {len(names)} weights {what}, such as {names[0]}"
+        for what, names in (("have no value", sorted(missing)), ("have another shape than the config says", sorted(mismatched)))
+        if names
+    ]
+    if problems:
+        raise ConfigError("model", problems)
+
+
+def tell_unused(source: Path, names: Iterable[str]) -> None:
+    unused = sorted(name for name in names if not name.endswith("position_ids"))
+    if unused:
+        log.warning("%s: %d tensors are not part of the model and are left out, such as %s", source, len(unused), unused[0])
+
+
+def _read(path: Path, names: Mapping[str, str], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    tensors: dict[str, Tensor] = {}
+    missing, mismatched = [], []
+    with reading(path), safe_open(path, framework="pt") as file:
+        held = set(file.keys())
+        for name, place in names.items():
+            found = place if place in held else place.replace(TEXT, BARE_TEXT)
+            if found not in held:
+                missing.append(place)
+                continue
+            tensor = file.get_tensor(found).float()
+            if tensor.ndim == len(shapes[name]) + 2 and tensor.shape[2:] == (1, 1):
+                tensor = tensor[:, :, 0, 0]
+            if tensor.shape != shapes[name]:
+                mismatched.append(f"{found}: {tuple(tensor.shape)} instead of {tuple(shapes[name])}")
+            tensors[name] = tensor
+    require_whole(path, missing, mismatched)
+    return tensors

@@ -1,0 +1,449 @@
+"""A harness for plugin authors: a bus with your plugins but no trainer, and every payload in one call.
+
+>>> from events import Plugin, transform
+>>> class Shout(Plugin):
+...     @transform("sample.caption")
+...     def shout(self, caption, sample):
+...         return caption.upper()
+>>> Harness(Shout()).apply("sample.caption", "a, b", sample_context())
+'A, B'
+
+Payloads are made without torch, so what holds tensors, modules or pictures is given by you, as in
+``step_end(batch(pixels))``.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from . import payloads
+from .bus import Bus
+from .control import Control
+from .plugin import OnError, Plugin, PluginTable
+from .randomness import Streams
+from .signals import BuildSignal, NotificationSignal, Signal, TransformSignal
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+Value = TypeVar("Value")
+SignalKind = TypeVar("SignalKind", bound=Signal)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+SETTABLE = ("train.accumulate", "checkpoint.every_steps", "preview.every_steps")
+
+
+class Harness:
+    """The plugins attached in this order, as a config would attach them. Leave it by `close`, or use it in a `with`."""
+
+    def __init__(self, *plugins: Plugin, on_error: OnError | None = None) -> None:
+        """`on_error` is every plugin's; None is the default of each handler. Raises AttachError as a run would."""
+        self.bus = Bus()
+        self.bus.attach(
+            [(plugin, _table(plugin, position, on_error)) for position, plugin in enumerate(plugins)],
+            where=("training", "worker"),
+        )
+
+    def emit(self, signal: str, event: object) -> None:
+        """Fire a notification: ``harness.emit("epoch.end", epoch_end(epoch=3))``."""
+        found = self._signal(signal, NotificationSignal)
+        _expect(signal, event, found.spec.payload)
+        found.emit(event)
+
+    def apply(self, signal: str, value: Value, context: object) -> Value:
+        """Hand a value through a transform: ``harness.apply("sample.caption", "a, b", sample_context())``."""
+        found = self._signal(signal, TransformSignal)
+        _expect(signal, context, found.spec.context)
+        result: Value = found.apply(value, context)
+        return result
+
+    def compose(self, part: str, value: Value, context: object) -> Value:
+        """Compose a part, named as in the decorator: ``harness.compose("weight", plain, step_parts())``."""
+        found = self._signal(f"build.{part.removeprefix('build.')}", BuildSignal)
+        _expect(found.name, context, found.spec.context)
+        result: Value = found.compose(value, context)
+        return result
+
+    def drain(self, *, limit_seconds: float = 10.0) -> None:
+        """Wait for the async handlers and raise what they raised: the error itself, or an exception group of several.
+
+        Raises TimeoutError naming a plugin whose handlers do not end in time.
+        """
+        for lane in self.bus.lanes:
+            if not lane.wait_idle(limit_seconds):
+                raise TimeoutError(f"the async handlers of {lane.plugin} did not end within {limit_seconds} s")
+        errors = [failure.error for failure in self.bus.lanes.failures]
+        self.bus.lanes.failures.clear()
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise BaseExceptionGroup(f"{len(errors)} async handlers failed", errors)
+
+    def close(self) -> None:
+        """Stop the lanes and close the plugins, as the end of a run does."""
+        self.bus.close(grace_seconds=10.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _signal(self, name: str, kind: type[SignalKind]) -> SignalKind:
+        found = next((signal for signal in self.bus.signals if signal.name == name), None)
+        if found is None:
+            raise KeyError(f"there is no signal {name!r}; `python run.py events` lists them")
+        if not isinstance(found, kind):
+            method = {"notification": "emit", "transform": "apply", "build": "compose"}[found.spec.kind]
+            raise TypeError(f"{name} is a {found.spec.kind} signal; use Harness.{method}")
+        return found
+
+
+class CosineSchedule:
+    """x_t = cos(a) x_0 + sin(a) noise with a = pi/2 (t + 1/2) / T: a noise schedule that needs no model.
+
+    Nichol and Dhariwal 2021 (arXiv:2102.09672, eq. 17) without their offset.
+    """
+
+    def __init__(self, prediction: str = "epsilon", timesteps: int = 1000) -> None:
+        self.prediction = prediction
+        self.timesteps = timesteps
+
+    def snr(self, t: "Tensor") -> "Tensor":
+        angle = self._angle(t)
+        return (angle.cos() / angle.sin()).square()
+
+    def add_noise(self, latents: "Tensor", noise: "Tensor", t: "Tensor") -> "Tensor":
+        angle = self._angle(t).reshape(-1, *[1] * (latents.ndim - 1))
+        return angle.cos() * latents + angle.sin() * noise
+
+    def target(self, latents: "Tensor", noise: "Tensor", t: "Tensor") -> "Tensor":
+        """The noise, or v = cos(a) noise - sin(a) x_0."""
+        if self.prediction == "epsilon":
+            return noise
+        angle = self._angle(t).reshape(-1, *[1] * (latents.ndim - 1))
+        return angle.cos() * noise - angle.sin() * latents
+
+    def _angle(self, t: "Tensor") -> "Tensor":
+        return (t + 0.5) * (math.pi / 2 / self.timesteps)
+
+
+class _Absent:
+    """Stands for what only a real run has, and says so when it is used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise AttributeError(
+            f"this payload was made without {self._name}, so it has no {attribute}; give {self._name}="
+        )
+
+
+RUN = payloads.RunInfo(name="test", folder=Path("runs/test"), seed=0, steps=100, data_roots=("pictures",))
+ITEM = payloads.Item(id="pictures/a.png", path=Path("pictures/a.png"), caption="a red heart", width=64, height=64)
+PROMPT = payloads.Prompt(text="a red heart", width=32, height=32, steps=2, guidance=1.0)
+SCHEDULE = CosineSchedule()
+
+
+def control() -> Control:
+    """As a run's, but every value is taken; read what was asked of it by ``event.control.take("set", "stop")``."""
+    return Control(dict.fromkeys(SETTABLE, lambda value: value))
+
+
+def run_info(
+    folder: Path | str = "runs/test", *, name: str = "test", seed: int = 0, steps: int = 100,
+    data_roots: tuple[str, ...] = ("pictures",),
+) -> payloads.RunInfo:  # fmt: skip
+    """Nothing is written to the folder; give pytest's `tmp_path` where your plugin writes."""
+    return payloads.RunInfo(name=name, folder=Path(folder), seed=seed, steps=steps, data_roots=data_roots)
+
+
+def configure_context(*, source: str = "config.toml") -> payloads.ConfigureContext:
+    return payloads.ConfigureContext(source=source)
+
+
+def run_start(
+    *, run: payloads.RunInfo = RUN, config: Mapping[str, Any] = NOTHING, resumed_step: int = 0,
+    control: Control | None = None,
+) -> payloads.RunStart:  # fmt: skip
+    return payloads.RunStart(run=run, config=config, resumed_step=resumed_step, control=control or _control())
+
+
+def run_error(
+    error: BaseException | None = None, *, run: payloads.RunInfo = RUN, step: int = 10, where: str = "training"
+) -> payloads.RunError:
+    return payloads.RunError(run=run, step=step, error=error or RuntimeError("a test's error"), where=where)
+
+
+def run_end(
+    *, run: payloads.RunInfo = RUN, step: int = 100, reason: str = "complete", seconds: float = 60.0
+) -> payloads.RunEnd:
+    return payloads.RunEnd(run=run, step=step, reason=reason, seconds=seconds)
+
+
+def run_close(*, run: payloads.RunInfo = RUN) -> payloads.RunClose:
+    return payloads.RunClose(run=run)
+
+
+def item(
+    *, id: str = "pictures/a.png", path: Path | str = "pictures/a.png", caption: str = "a red heart", width: int = 64,
+    height: int = 64, weight: float = 1.0, loss_scale: float = 1.0, extras: Mapping[str, Any] = NOTHING,
+) -> payloads.Item:  # fmt: skip
+    return payloads.Item(
+        id=id, path=Path(path), caption=caption, width=width, height=height, weight=weight, loss_scale=loss_scale,
+        extras=dict(extras),
+    )  # fmt: skip
+
+
+def data_context(*, roots: tuple[str, ...] = ("pictures",), seed: int = 0) -> payloads.DataContext:
+    return payloads.DataContext(roots=roots, seed=seed)
+
+
+def data_ready(
+    *, run: payloads.RunInfo = RUN, items: tuple[payloads.Item, ...] = (ITEM,),
+    buckets: Mapping[tuple[int, int], int] | None = None, problems: tuple[str, ...] = (),
+) -> payloads.DataReady:  # fmt: skip
+    buckets = {(32, 32): len(items)} if buckets is None else buckets
+    return payloads.DataReady(run=run, items=items, buckets=buckets, problems=problems)
+
+
+def model_context(
+    *, run: payloads.RunInfo = RUN, trained: tuple[str, ...] = ("unet",), steps: int = 100
+) -> payloads.ModelContext:
+    return payloads.ModelContext(run=run, trained=trained, steps=steps)
+
+
+def model_loaded(
+    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, run: payloads.RunInfo = RUN,
+    tokenizers: Mapping[str, Any] = NOTHING, schedule: payloads.NoiseSchedule = SCHEDULE,
+) -> payloads.ModelLoaded:  # fmt: skip
+    return payloads.ModelLoaded(run=run, modules=modules, tokenizers=tokenizers, schedule=schedule)
+
+
+def model_ready(
+    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, run: payloads.RunInfo = RUN,
+    optimizer: "torch.optim.Optimizer | None" = None, groups: tuple[payloads.ParameterGroup, ...] = (),
+) -> payloads.ModelReady:  # fmt: skip
+    optimizer = optimizer or cast(Any, _Absent("optimizer"))
+    return payloads.ModelReady(run=run, modules=modules, optimizer=optimizer, groups=groups)
+
+
+def step_parts(
+    *, run: payloads.RunInfo = RUN, schedule: payloads.NoiseSchedule | None = None, prediction: str = "epsilon",
+    steps: int = 100, device: "torch.device | str" = "cpu",
+) -> payloads.StepParts:  # fmt: skip
+    """`prediction` is that of the cosine schedule which stands in when none is given."""
+    schedule = schedule or CosineSchedule(prediction)
+    return payloads.StepParts(run=run, schedule=schedule, steps=steps, device=cast(Any, device))
+
+
+def plan_context(
+    *, epoch: int = 0, items: tuple[payloads.Item, ...] = (ITEM,), batch_size: int = 4, rng: Streams | None = None
+) -> payloads.PlanContext:
+    return payloads.PlanContext(
+        epoch=epoch, items=items, batch_size=batch_size, rng=rng or Streams(0, "epoch.plan", epoch)
+    )
+
+
+def epoch_start(
+    *, run: payloads.RunInfo = RUN, epoch: int = 0, step: int = 0, steps_in_epoch: int = 10, accumulate: int = 1,
+    control: Control | None = None,
+) -> payloads.EpochStart:  # fmt: skip
+    return payloads.EpochStart(
+        run=run, epoch=epoch, step=step, steps_in_epoch=steps_in_epoch, accumulate=accumulate,
+        control=control or _control(),
+    )  # fmt: skip
+
+
+def epoch_end(
+    *, run: payloads.RunInfo = RUN, epoch: int = 0, step: int = 10, steps_in_epoch: int = 10,
+    mean_loss: float | None = 0.25, control: Control | None = None,
+) -> payloads.EpochEnd:  # fmt: skip
+    return payloads.EpochEnd(
+        run=run, epoch=epoch, step=step, steps_in_epoch=steps_in_epoch, mean_loss=mean_loss,
+        control=control or _control(),
+    )  # fmt: skip
+
+
+def sample_context(
+    *, epoch: int = 0, sample_id: str = "pictures/a.png", repeat: int = 0, path: Path | str = "pictures/a.png",
+    caption: str = "a red heart", size: tuple[int, int] = (64, 64), target: tuple[int, int] = (32, 32),
+    extras: Mapping[str, Any] = NOTHING, seed: int = 0,
+) -> payloads.SampleContext:  # fmt: skip
+    """Its random streams follow from seed, epoch, sample and repeat, as in a run."""
+    return payloads.SampleContext(
+        epoch=epoch, sample_id=sample_id, repeat=repeat, path=Path(path), caption=caption, size=size, target=target,
+        extras=extras, rng=Streams(seed, "sample", epoch, sample_id, repeat),
+    )  # fmt: skip
+
+
+def batch_context(
+    *, epoch: int = 0, sample_ids: tuple[str, ...] = ("pictures/a.png",), rng: Streams | None = None
+) -> payloads.BatchContext:
+    return payloads.BatchContext(epoch=epoch, sample_ids=sample_ids, rng=rng or Streams(0, "batch", epoch, *sample_ids))
+
+
+def device_context(
+    *, epoch: int = 0, step: int = 0, round: int = 0, rng: Streams | None = None
+) -> payloads.DeviceContext:
+    return payloads.DeviceContext(
+        epoch=epoch, step=step, round=round, rng=rng or Streams(0, "batch.device", step, round)
+    )
+
+
+def batch(
+    pixels: "Tensor", *, tokens: "Mapping[str, Tensor] | None" = None, weight: "Tensor | None" = None,
+    captions: tuple[str, ...] | None = None, epoch: int = 0, extras: tuple[Mapping[str, Any], ...] | None = None,
+) -> payloads.Batch:  # fmt: skip
+    """Of the samples in pixels (B, 3, H, W): ids, paths and captions numbered, all weights 1, tokens (B, 8) of 0."""
+    numbers = range(len(pixels))
+    names = tuple(f"pictures/{number}.png" for number in numbers)
+    return payloads.Batch(
+        pixels=pixels,
+        tokens=tokens or {"text_encoder": pixels.new_zeros(len(pixels), 8).long()},
+        weight=pixels.new_ones(len(pixels)) if weight is None else weight,
+        keys=tuple(payloads.SampleKey(epoch, number, 0) for number in numbers),
+        sample_ids=names,
+        captions=captions or tuple(f"picture {number}" for number in numbers),
+        paths=names,
+        extras=extras or (NOTHING,) * len(pixels),
+    )
+
+
+def live_state(
+    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, optimizer: "torch.optim.Optimizer | None" = None
+) -> payloads.LiveState:
+    return payloads.LiveState(modules=modules, optimizer=optimizer or cast(Any, _Absent("optimizer")))
+
+
+def step_start(
+    *batches: payloads.Batch, run: payloads.RunInfo = RUN, step: int = 1, epoch: int = 0, step_in_epoch: int = 0,
+    live: payloads.LiveState | None = None, control: Control | None = None,
+) -> payloads.StepStart:  # fmt: skip
+    return payloads.StepStart(
+        run=run, step=step, epoch=epoch, step_in_epoch=step_in_epoch, batches=batches,
+        live=live or live_state(), control=control or _control(),
+    )  # fmt: skip
+
+
+def step_end(
+    *batches: payloads.Batch, run: payloads.RunInfo = RUN, step: int = 1, epoch: int = 0, step_in_epoch: int = 0,
+    learning_rates: Mapping[str, float] = NOTHING, host_seconds: float = 0.5, live: payloads.LiveState | None = None,
+    control: Control | None = None,
+) -> payloads.StepEnd:  # fmt: skip
+    return payloads.StepEnd(
+        run=run, step=step, epoch=epoch, step_in_epoch=step_in_epoch,
+        learning_rates=learning_rates or {"unet": 1e-4}, batches=batches, host_seconds=host_seconds,
+        live=live or live_state(), control=control or _control(),
+    )  # fmt: skip
+
+
+def metrics_context(*, step: int = 10, epoch: int = 0) -> payloads.MetricsContext:
+    return payloads.MetricsContext(step=step, epoch=epoch)
+
+
+def metrics_ready(
+    *, run: payloads.RunInfo = RUN, step: int = 10, epoch: int = 0, values: Mapping[str, float] | None = None
+) -> payloads.MetricsReady:
+    if values is None:
+        values = {"loss": 0.25, "grad_norm": 1.0, "skipped": 0.0, "images": 40.0, "lr/unet": 1e-4}
+    return payloads.MetricsReady(run=run, step=step, epoch=epoch, values=values)
+
+
+def progress(
+    *, run: payloads.RunInfo = RUN, step: int = 10, steps: int = 100, loss: float | None = 0.25,
+    images_per_second: float = 8.0, eta_seconds: float = 45.0, data_fraction: float = 0.0,
+) -> payloads.Progress:  # fmt: skip
+    return payloads.Progress(
+        run=run, step=step, steps=steps, loss=loss, images_per_second=images_per_second,
+        eta_seconds=eta_seconds, data_fraction=data_fraction,
+    )  # fmt: skip
+
+
+def control_applied(
+    *, step: int = 10, kind: str = "stop", key: str = "", value: Any = None, reason: str = "asked", asker: str = "test"
+) -> payloads.ControlApplied:
+    return payloads.ControlApplied(step=step, kind=kind, key=key, value=value, reason=reason, asker=asker)
+
+
+def prompt(
+    text: str = "a red heart", *, negative: str = "", seed: int = 0, width: int = 32, height: int = 32, steps: int = 2,
+    guidance: float = 1.0, note: str = "",
+) -> payloads.Prompt:  # fmt: skip
+    return payloads.Prompt(
+        text=text, negative=negative, seed=seed, width=width, height=height, steps=steps, guidance=guidance, note=note
+    )
+
+
+def preview_context(*, step: int = 10, reason: str = "every") -> payloads.PreviewContext:
+    return payloads.PreviewContext(step=step, reason=reason)
+
+
+def preview_start(*, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every") -> payloads.PreviewStart:
+    return payloads.PreviewStart(run=run, step=step, reason=reason)
+
+
+def preview_image(
+    image: "Image.Image", *, run: payloads.RunInfo = RUN, step: int = 10, prompt: payloads.Prompt = PROMPT,
+    path: Path | None = None,
+) -> payloads.PreviewImage:  # fmt: skip
+    path = path or run.folder / "previews" / f"step-{step:06d}" / "00-picture.png"
+    return payloads.PreviewImage(run=run, step=step, prompt=prompt, path=path, image=image)
+
+
+def preview_end(
+    *, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every",
+    prompts: tuple[payloads.Prompt, ...] = (PROMPT,), paths: tuple[Path, ...] = (),
+    items: tuple[payloads.Item, ...] = (), sampler: payloads.Sampler | None = None,
+) -> payloads.PreviewEnd:  # fmt: skip
+    return payloads.PreviewEnd(
+        run=run, step=step, reason=reason, folder=run.folder / "previews" / f"step-{step:06d}",
+        prompts=prompts, paths=paths, items=items,
+        sampler=sampler or cast(Any, _Absent("sampler")),
+    )  # fmt: skip
+
+
+def checkpoint_start(*, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every") -> payloads.CheckpointStart:
+    return payloads.CheckpointStart(run=run, step=step, reason=reason)
+
+
+def checkpoint_saved(
+    *, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every", path: Path | None = None,
+    files: tuple[str, ...] = ("manifest.json", "weights.safetensors"),
+) -> payloads.CheckpointSaved:  # fmt: skip
+    return payloads.CheckpointSaved(run=run, step=step, reason=reason, path=path or _checkpoint(run, step), files=files)
+
+
+def checkpoint_loaded(
+    *, run: payloads.RunInfo = RUN, step: int = 10, path: Path | None = None
+) -> payloads.CheckpointLoaded:
+    return payloads.CheckpointLoaded(run=run, step=step, path=path or _checkpoint(run, step))
+
+
+def export_context(*, run: payloads.RunInfo = RUN, step: int = 100, module: str = "unet") -> payloads.ExportContext:
+    return payloads.ExportContext(run=run, step=step, module=module)
+
+
+_control = control
+"""Under a name that the parameters of the functions above do not hide."""
+
+
+def _table(plugin: Plugin, position: int, on_error: OnError | None) -> PluginTable:
+    kind = type(plugin)
+    return PluginTable(
+        use=f"{kind.__module__}.{kind.__qualname__}", name=plugin.name, position=position,
+        settings=plugin.settings.model_dump(), on_error=on_error,
+    )  # fmt: skip
+
+
+def _expect(signal: str, given: object, kind: type) -> None:
+    if not isinstance(given, kind):
+        raise TypeError(f"{signal} carries a {kind.__name__}, got a {type(given).__name__}")
+
+
+def _checkpoint(run: payloads.RunInfo, step: int) -> Path:
+    return run.folder / "checkpoints" / f"step-{step:08d}"

@@ -1,0 +1,52 @@
+"""Numbers of the run as lines of JSON, for whoever plots them."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from events import Plugin, on
+from events.payloads import MetricsReady, RunStart
+
+FILE = "metrics.jsonl"
+
+
+class MetricsFile(Plugin):
+    """Append every report to `<run>/metrics.jsonl`: ``{"step": 10, "epoch": 0, "values": {"loss": 0.5, ...}}``.
+
+    Values that are not finite are null. A step has one line, however often the run was stopped, killed and resumed.
+    """
+
+    _kept_step = 0
+    """Of the last line that this session found; a resumed run may tell again what was told before."""
+
+    @on("run.start")
+    def resume(self, event: RunStart) -> None:
+        """Drop the lines of steps that will be taken again, and a line that a killed run left unfinished."""
+        path = event.run.folder / FILE
+        if not path.is_file():
+            return
+        kept = [(step, line) for step, line in _whole_lines(path) if step <= event.resumed_step]
+        self._kept_step = max((step for step, _ in kept), default=0)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for _, line in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @on("metrics.ready")
+    def append(self, event: MetricsReady) -> None:
+        if event.step <= self._kept_step:
+            return
+        values = {name: value if math.isfinite(value) else None for name, value in event.values.items()}
+        line = json.dumps({"step": event.step, "epoch": event.epoch, "values": values})
+        with (event.run.folder / FILE).open("a", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(step, line) of each line that can be read."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield int(json.loads(line)["step"]), line
+        except (ValueError, KeyError, TypeError):
+            continue

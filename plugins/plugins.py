@@ -1,0 +1,289 @@
+"""BasePlugin: plugins in the class style, which override a method for each hook they want and run as written.
+
+    from plugins.plugins import BasePlugin
+
+    class MyPlugin(BasePlugin):
+        def on_epoch_end(self, **kwargs):
+            print(f"hello world, this is a plugin at the end of epoch number: {kwargs['epoch']}")
+
+A hook receives the keyword arguments that matter to it and no others; the TypedDicts below name them. Decorated
+methods (`@on`, `@transform`, `@build`) work beside them.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from events import Plugin, PluginSettings
+from events.payloads import (
+    Batch,
+    CheckpointSaved,
+    EpochEnd,
+    EpochStart,
+    LiveState,
+    ModelLoaded,
+    RunEnd,
+    RunInfo,
+    RunStart,
+    StepEnd,
+    StepStart,
+)  # fmt: skip
+from events.plugin import Subscription
+from events.subscribe import Kind, Mark, marks_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SETTINGS_BY_OTHER_NAMES = {"grad_accum": "train.accumulate"}
+
+
+class FolderArguments(TypedDict):
+    project_name: str
+    log_folder: str
+    """The run's folder."""
+
+
+class TrainingArguments(FolderArguments):
+    global_step: int
+    """Optimizer steps taken so far."""
+    data_root: str
+    """The first, where there are several."""
+
+
+class TrainingEndArguments(TrainingArguments):
+    reason: str
+    """`complete`, or why the run was stopped."""
+
+
+class HookArguments(FolderArguments):
+    epoch: int
+    """Counted from 0."""
+    global_step: int
+    """Optimizer steps taken; in the two step hooks the number of this step, from 1."""
+    data_root: str
+    arg_update_callback: Callable[[str, object], None]
+    """Changes a setting of the running run: ``arg_update_callback("grad_accum", 4)``, or a dotted key of the config."""
+
+
+class EpochArguments(HookArguments):
+    epoch_length: int
+    """Steps in the epoch."""
+
+
+class StepArguments(HookArguments):
+    local_step: int
+    """Within the epoch, counted from 0."""
+    batch: Batch | None
+    """The step's batch, the first of them when accumulating."""
+    batches: tuple[Batch, ...]
+    """One a round of accumulation."""
+    live_state: LiveState
+    """The modules and the optimizer; reading their values waits for the device."""
+
+
+class LoadArguments(FolderArguments):
+    """Beside these, every module and tokenizer that the model's family has, by name."""
+
+    unet: Any
+    text_encoder: Any
+    vae: Any
+    tokenizer: Any
+
+
+class SaveArguments(FolderArguments):
+    save_path: str
+    global_step: int
+
+
+class BasePlugin(Plugin):
+    """Override any of these; what is not overridden is not subscribed and costs nothing."""
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        if settings is not None or not hasattr(self, "settings"):
+            super().__init__(settings, name=name)
+
+    def __init_subclass__(cls) -> None:
+        """Let an author's ``__init__(self)`` be as short as that; its settings and name are there before it runs."""
+        super().__init_subclass__()
+        written = vars(cls).get("__init__")
+        if written is None or len(inspect.signature(written).parameters) > 1:
+            return
+
+        @wraps(written)
+        def initialise(self: BasePlugin, settings: PluginSettings | None = None, *, name: str = "") -> None:
+            BasePlugin.__init__(self, settings, name=name)
+            written(self)
+
+        cls.__init__ = initialise  # type: ignore[method-assign]  # what this function is for
+
+    def on_training_start(self, **kwargs: Any) -> None:
+        """A run begins or resumes. TrainingArguments."""
+
+    def on_training_end(self, **kwargs: Any) -> None:
+        """The run is complete or was stopped, its checkpoint saved. TrainingEndArguments."""
+
+    def on_epoch_start(self, **kwargs: Any) -> None:
+        """EpochArguments."""
+
+    def on_epoch_end(self, **kwargs: Any) -> None:
+        """EpochArguments."""
+
+    def on_step_start(self, **kwargs: Any) -> None:
+        """The batches are on the device and the first forward is next. StepArguments."""
+
+    def on_step_end(self, **kwargs: Any) -> None:
+        """Weights have moved. StepArguments."""
+
+    def on_model_load(self, **kwargs: Any) -> None:
+        """The modules are as loaded, before adapters and freezing. LoadArguments."""
+
+    def on_model_save(self, **kwargs: Any) -> Any:
+        """A checkpoint is complete on disk; may be `async def`. SaveArguments."""
+
+    def transform_caption(self, caption: str) -> str:
+        """In a loader worker; a random draw is repeatable only with `@transform("sample.caption")` and its `rng`."""
+        return caption
+
+    def transform_pil_image(self, img: "Image.Image") -> "Image.Image":
+        """In a loader worker: the picture, upright RGB, before crop and normalisation."""
+        return img
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        """The decorated methods, then the overridden hooks."""
+        yield from super().subscriptions()
+        for name, hook in HOOKS.items():
+            written = getattr(type(self), name)
+            decorated = any(marks_of(vars(kind).get(name)) for kind in type(self).__mro__)
+            if written is not getattr(BasePlugin, name) and not decorated:
+                yield Subscription(
+                    mark=Mark(kind=hook.kind, signal=hook.signal),
+                    method=hook.bound_to(self, name),
+                    written=written,
+                    label=f"{type(self).__name__}.{name}",
+                )
+
+
+class AsTheBusCalls:
+    """An overridden method of a plugin, called with what its signal hands over."""
+
+    def __init__(self, method: Any, call: Callable[..., Any], *, takes: tuple[str, ...], keywords: bool) -> None:
+        self._method = method
+        self._call = call
+        self._takes = takes
+        self._keywords = keywords
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The signal's parameters; TypeError when the author's method cannot be called as its hook is."""
+        given = ", ".join(f"{name}=" if self._keywords else name for name in self._takes)
+        try:
+            if self._keywords:
+                inspect.signature(self._method).bind(**dict.fromkeys(self._takes))
+            else:
+                inspect.signature(self._method).bind(*self._takes)
+        except TypeError as error:
+            hint = "; **kwargs takes the rest" if self._keywords else ""
+            raise TypeError(f"written in the class style it is given ({given}): {error}{hint}") from None
+        return inspect.signature(self._call)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A hook that looks on: how its keyword arguments come from the event."""
+
+    signal: str
+    arguments: Callable[[Any, Any], Mapping[str, Any]]
+    """(plugin, event) -> keyword arguments."""
+    takes: Any
+    """The TypedDict that names them."""
+    kind: Kind = "notification"
+
+    def bound_to(self, plugin: BasePlugin, name: str) -> AsTheBusCalls:
+        method, arguments = getattr(plugin, name), self.arguments
+        takes = tuple(self.takes.__annotations__)
+        return AsTheBusCalls(method, lambda event: method(**arguments(plugin, event)), takes=takes, keywords=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A hook that changes one value and is given nothing else."""
+
+    signal: str
+    takes: str
+    kind: Kind = "transform"
+
+    def bound_to(self, plugin: BasePlugin, name: str) -> AsTheBusCalls:
+        method = getattr(plugin, name)
+        return AsTheBusCalls(method, lambda value, context: method(value), takes=(self.takes,), keywords=False)
+
+
+def _folders(run: RunInfo) -> FolderArguments:
+    return {"project_name": run.name, "log_folder": str(run.folder)}
+
+
+def _training_start(plugin: BasePlugin, event: RunStart) -> TrainingArguments:
+    return {**_folders(event.run), "global_step": event.resumed_step, "data_root": event.run.data_roots[0]}
+
+
+def _training_end(plugin: BasePlugin, event: RunEnd) -> TrainingEndArguments:
+    return {
+        **_folders(event.run),
+        "global_step": event.step,
+        "data_root": event.run.data_roots[0],
+        "reason": event.reason,
+    }
+
+
+def _hook(plugin: BasePlugin, event: EpochStart | EpochEnd | StepStart | StepEnd) -> HookArguments:
+    def arg_update_callback(name: str, value: object) -> None:
+        event.control.set(SETTINGS_BY_OTHER_NAMES.get(name, name), value, asker=plugin.name)
+
+    return {
+        **_folders(event.run),
+        "epoch": event.epoch,
+        "global_step": event.step,
+        "data_root": event.run.data_roots[0],
+        "arg_update_callback": arg_update_callback,
+    }
+
+
+def _epoch(plugin: BasePlugin, event: EpochStart | EpochEnd) -> EpochArguments:
+    return {**_hook(plugin, event), "epoch_length": event.steps_in_epoch}
+
+
+def _step(plugin: BasePlugin, event: StepStart | StepEnd) -> StepArguments:
+    return {
+        **_hook(plugin, event),
+        "local_step": event.step_in_epoch,
+        "batch": next(iter(event.batches), None),
+        "batches": event.batches,
+        "live_state": event.live,
+    }
+
+
+def _model_load(plugin: BasePlugin, event: ModelLoaded) -> Mapping[str, Any]:
+    tokenizers = {name.replace("text_encoder", "tokenizer"): one for name, one in event.tokenizers.items()}
+    return {**event.modules, **tokenizers, **_folders(event.run)}
+
+
+def _model_save(plugin: BasePlugin, event: CheckpointSaved) -> SaveArguments:
+    return {**_folders(event.run), "save_path": str(event.path), "global_step": event.step}
+
+
+HOOKS: Mapping[str, Look | Change] = {
+    "on_training_start": Look("run.start", _training_start, TrainingArguments),
+    "on_training_end": Look("run.end", _training_end, TrainingEndArguments),
+    "on_epoch_start": Look("epoch.start", _epoch, EpochArguments),
+    "on_epoch_end": Look("epoch.end", _epoch, EpochArguments),
+    "on_step_start": Look("step.start", _step, StepArguments),
+    "on_step_end": Look("step.end", _step, StepArguments),
+    "on_model_load": Look("model.loaded", _model_load, LoadArguments),
+    "on_model_save": Look("checkpoint.saved", _model_save, SaveArguments),
+    "transform_caption": Change("sample.caption", "caption"),
+    "transform_pil_image": Change("sample.image", "img"),
+}

@@ -1,0 +1,172 @@
+"""What the tests share: a small real model, a few real pictures, and runs of the real trainer on them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+
+from events.bus import Bus
+
+ROOT = Path(__file__).parent.parent
+STARTER = ROOT / "examples" / "starter"
+PICTURES = ROOT / "examples" / "emoji" / "pictures"
+NAMES = ("hearts/red-heart", "hearts/blue-heart", "circles/red-circle", "circles/green-circle", "fruit/lemon",
+         "fruit/cherries", "birds/owl", "birds/duck", "squares/blue-square", "animals/fox")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter model with a UNet and a text encoder so small that a step takes milliseconds."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(STARTER, folder)
+    UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1, cross_attention_dim=16,
+        attention_head_dim=8, norm_num_groups=4,
+    ).save_config(folder / "unet")  # fmt: skip
+    config = CLIPTextConfig.from_pretrained(folder / "text_encoder")
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads = 16, 32, 1, 2
+    config.save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten of the demo's pictures with their captions."""
+    folder = tmp_path_factory.mktemp("data") / "pictures"
+    for name in NAMES:
+        for suffix in (".png", ".txt"):
+            target = (folder / name).with_suffix(suffix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy((PICTURES / name).with_suffix(suffix), target)
+    return folder
+
+
+CONFIG = """
+[run]
+name = "test"
+dir = {dir}
+[model]
+path = {model}
+train = ["unet", "text_encoder"]
+from_scratch = ["unet", "text_encoder"]
+[data]
+root = {data}
+resolution = 32
+max_aspect = 1.0
+workers = 0
+[train]
+steps = 7
+batch_size = 4
+learning_rate = 1e-3
+warmup_steps = 2
+device = "cpu"
+threads = 1
+[checkpoint]
+every_steps = 2
+[preview]
+every_steps = 0
+at_start = false
+at_end = false
+count = 2
+steps = 2
+[export]
+at_end = false
+[log]
+every_steps = 2
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended."""
+
+    folder: Path
+    exit_code: int
+    output: str = ""
+    bus: Bus | None = None
+
+    def state(self) -> dict[str, object]:
+        """Everything the newest checkpoint holds, tensors included, by file."""
+        from safetensors.torch import load_file
+
+        newest = sorted((self.folder / "checkpoints").glob("step-*"))[-1]
+        loaded: dict[str, object] = {path.name: load_file(path) for path in newest.glob("*.safetensors")}
+        state = json.loads((newest / "state.json").read_text())
+        state.pop("run")
+        state["position"].pop("seconds")
+        return loaded | {"state": state, "step": newest.name}
+
+
+def assert_same_state(one: Run, other: Run) -> None:
+    """Bit for bit the same weights, optimizer, plugin state and position."""
+    import torch
+
+    left, right = one.state(), other.state()
+    assert left["state"] == right["state"]
+    for name, tensors in left.items():
+        if name.endswith(".safetensors"):
+            assert tensors.keys() == right[name].keys()
+            for key, tensor in tensors.items():
+                assert torch.equal(tensor, right[name][key]), f"{name}: {key}"
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, model_folder: Path, picture_folder: Path) -> Callable[..., Path]:
+    """Write a config.toml of a small quick run; `plugins` is TOML text appended to it."""
+
+    def write(plugins: str = "", *, name: str = "config.toml") -> Path:
+        path = tmp_path / name
+        values = {"dir": tmp_path / "runs", "model": model_folder, "data": picture_folder}
+        path.write_text(CONFIG.format(**{key: json.dumps(str(value)) for key, value in values.items()}) + plugins)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def train(write_config: Callable[..., Path]) -> Callable[..., Run]:
+    """Train in this process, as `run.py train` does: `train("train.steps=3", plugins="...")`."""
+    import run
+    from core.run_folder import find_run
+    from core.session import Session
+
+    def execute(*overrides: str, plugins: str = "", fresh: bool = False) -> Run:
+        path = write_config(plugins)
+        config = run.load(path, list(overrides))
+        folder = find_run(config, fresh=fresh)
+        bus, source = run.assemble_bus(config, path)
+        outcome = Session(config, bus, source, folder, source=str(path)).execute()
+        return Run(folder=outcome.folder, exit_code=outcome.exit_code, bus=bus)
+
+    return execute
+
+
+@pytest.fixture
+def run_command(write_config: Callable[..., Path]) -> Callable[..., Run]:
+    """Train in a process of its own by the command line: `run_command("train.steps=3", plugins="...")`."""
+
+    def execute(*overrides: str, plugins: str = "", arguments: Sequence[str] = (), name: str = "test") -> Run:
+        path = write_config(plugins)
+        command = [sys.executable, str(ROOT / "run.py"), "train", str(path), *sets(overrides), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        return Run(folder=path.parent / "runs" / name, exit_code=done.returncode, output=done.stdout + done.stderr)
+
+    return execute
+
+
+def sets(overrides: Sequence[str]) -> list[str]:
+    """Overrides as command-line arguments."""
+    return [part for override in overrides for part in ("--set", override)]

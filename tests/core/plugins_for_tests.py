@@ -1,0 +1,249 @@
+"""Plugins that the tests of the trainer name in configs."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from events import Plugin, PluginSettings, build, on, transform
+from events.catalogue import CATALOGUE
+from events.payloads import (
+    Batch, DeviceContext, EpochEnd, EpochStart, LossFunction, MetricsReady, NoiseFunction, SampleContext, StepEnd,
+    StepParts, StepStart,
+)  # fmt: skip
+
+from events.plugin import Subscription
+from events.spec import SignalSpec
+from events.subscribe import Mark
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Jitter(Plugin):
+    """Random pixels: each draw is the sample's own."""
+
+    @transform("sample.pixels")
+    def jitter(self, pixels: "Tensor", sample: SampleContext) -> "Tensor":
+        import torch
+
+        return pixels + 0.01 * torch.randn(pixels.shape, generator=sample.rng.torch)
+
+
+class Counter(Plugin):
+    """Counts what it hears and stores it."""
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        super().__init__(settings, name=name)
+        self.counts = {"epochs_started": 0, "epochs": 0, "steps": 0, "reports": 0}
+        self.losses: list[float] = []
+
+    @on("epoch.start")
+    def count_start(self, event: EpochStart) -> None:
+        self.counts["epochs_started"] += 1
+
+    @on("epoch.end")
+    def count_epoch(self, event: EpochEnd) -> None:
+        self.counts["epochs"] += 1
+        self.losses.append(-1.0 if event.mean_loss is None else event.mean_loss)
+
+    @on("step.end")
+    def count_step(self, event: StepEnd) -> None:
+        self.counts["steps"] += 1
+
+    @on("metrics.ready")
+    def count_report(self, event: MetricsReady) -> None:
+        self.counts["reports"] += 1
+        self.losses.append(event.values["loss"])
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"counts": self.counts, "losses": self.losses}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.counts = dict(state["counts"])
+        self.losses = list(state["losses"])
+
+
+class KillAt(Plugin):
+    """Ends its own process without warning once a step has been taken."""
+
+    class Settings(PluginSettings):
+        step: int
+
+    @on("step.end", priority=99)
+    def kill(self, event: StepEnd) -> None:
+        if event.step == self.settings.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SignalAt(Plugin):
+    """Sends its own process a signal in a step."""
+
+    class Settings(PluginSettings):
+        step: int
+        number: int = int(signal.SIGINT)
+
+    @on("step.start")
+    def send(self, event: StepStart) -> None:
+        if event.step == self.settings.step:
+            os.kill(os.getpid(), self.settings.number)
+
+
+class SpoilLoss(Plugin):
+    """Makes the loss of some steps not finite."""
+
+    class Settings(PluginSettings):
+        steps: tuple[int, ...]
+
+    @on("step.start")
+    def remember(self, event: StepStart) -> None:
+        self.now = event.step
+
+    @build("loss")
+    def spoil(self, loss: LossFunction, parts: StepParts) -> LossFunction:
+        def spoiled(prediction: "Tensor", target: "Tensor", t: "Tensor", batch: Batch) -> "Tensor":
+            value = loss(prediction, target, t, batch)
+            return value * float("nan") if self.now in self.settings.steps else value
+
+        return spoiled
+
+
+class ExtraNoise(Plugin):
+    """A build plugin with draws of its own."""
+
+    @build("noise")
+    def add(self, noise: NoiseFunction, parts: StepParts) -> NoiseFunction:
+        def more(latents: "Tensor", generator: "torch.Generator") -> "Tensor":
+            import torch
+
+            own = torch.randn(latents.shape, generator=generator, device=latents.device)
+            return noise(latents, generator) + 0.1 * own
+
+        return more
+
+
+class SetAccumulate(Plugin):
+    """Asks for another accumulation at the end of the first epoch."""
+
+    class Settings(PluginSettings):
+        value: int = 2
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        super().__init__(settings, name=name)
+        self.seen: list[tuple[int, int]] = []
+
+    @on("epoch.start")
+    def note(self, event: EpochStart) -> None:
+        self.seen.append((event.epoch, event.accumulate))
+
+    @on("epoch.end")
+    def ask(self, event: EpochEnd) -> None:
+        if event.epoch == 0:
+            event.control.set("train.accumulate", self.settings.value, asker=self.name)
+
+
+class SkipStep(Plugin):
+    """Skips the batch that would be step 3, once."""
+
+    skipped = False
+
+    @on("step.start")
+    def skip(self, event: StepStart) -> None:
+        if event.step == 3 and not self.skipped:
+            self.skipped = True
+            event.control.skip_batch("for the test", asker=self.name)
+
+
+class Failing(Plugin):
+    """Raises in a look-on handler."""
+
+    @on("step.end")
+    def fail(self, event: StepEnd) -> None:
+        if event.step == 3:
+            raise RuntimeError("out of cheese")
+
+
+class EmitInStep(Plugin):
+    """Does what nobody may: dispatches from within the step."""
+
+    @build("loss")
+    def emit(self, loss: LossFunction, parts: StepParts) -> LossFunction:
+        def emitting(prediction: "Tensor", target: "Tensor", t: "Tensor", batch: Batch) -> "Tensor":
+            from events.catalogue import RUN_CLOSE
+            from events.payloads import RunClose
+
+            self.bus[RUN_CLOSE].emit(RunClose(run=parts.run))
+            return loss(prediction, target, t, batch)
+
+        return emitting
+
+
+class Brighten(Plugin):
+    """A device transform that only enqueues."""
+
+    @transform("batch.device")
+    def brighten(self, batch: Batch, context: DeviceContext) -> Batch:
+        from dataclasses import replace
+
+        return replace(batch, pixels=batch.pixels.clamp(max=0.9))
+
+
+class NoOp(Plugin):
+    """Looks on at much and changes nothing; twenty of these change nothing either."""
+
+    @on("step.start")
+    def start(self, event: StepStart) -> None:
+        pass
+
+    @on("step.end")
+    def end(self, event: StepEnd) -> None:
+        pass
+
+    @on("metrics.ready")
+    async def report(self, event: MetricsReady) -> None:
+        pass
+
+    @transform("batch.device")
+    def device(self, batch: Batch, context: DeviceContext) -> Batch:
+        return batch
+
+    @transform("sample.caption")
+    def caption(self, caption: str, sample: SampleContext) -> str:
+        return caption
+
+    @transform("sample.pixels")
+    def pixels(self, pixels: "Tensor", sample: SampleContext) -> "Tensor":
+        return pixels
+
+    @build("weight")
+    def weight(self, weight: Any, parts: StepParts) -> Any:
+        return weight
+
+
+class RecordAll(Plugin):
+    """Hears every signal of the training process and notes its name; `newest` is the one that heard last."""
+
+    newest: ClassVar["RecordAll"]
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        super().__init__(settings, name=name)
+        self.fired: list[str] = []
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        for spec in CATALOGUE:
+            if spec.where == "training":
+                handler = self._handler(spec)
+                mark = Mark(kind=spec.kind, signal=spec.name, priority=1)
+                yield Subscription(mark=mark, method=handler, written=handler, label=f"RecordAll.{spec.name}")
+
+    def _handler(self, spec: SignalSpec) -> Callable[..., Any]:
+        def look(event: Any) -> None:
+            self.fired.append(spec.name)
+            RecordAll.newest = self
+
+        def passing(value: Any, context: Any) -> Any:
+            look(value)
+            return value
+
+        return look if spec.kind == "notification" else passing

@@ -1,0 +1,113 @@
+"""A config is refused with every problem at once, each with its key, what was found and what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tomli
+
+from core.config import Config, PluginEntry
+from core.config_file import load_config, to_toml, validate
+from core.errors import ConfigError
+from tests.conftest import ROOT
+
+
+def problems_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, list(overrides))
+    return str(caught.value)
+
+
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('[run]\nname = "a/b"\n[model]\npath = "m"\n[data]\nroot = "d"\nresolution = "big"\n[train]\nstep = 3\n')
+    text = problems_of(path)
+    assert "3 problems" in text
+    assert "train.step" in text
+    assert "did you mean 'steps'?" in text
+    assert "data.resolution  'big'" in text
+    assert "run.name" in text
+
+
+def test_missing_tables_and_keys_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "empty.toml"
+    path.write_text("[data]\n")
+    text = problems_of(path)
+    assert "data.root" in text
+    assert "model" in text
+    assert "is missing" in text
+
+
+def test_paths_that_do_not_exist_are_named_with_their_key(write_config: Callable[..., Path]) -> None:
+    text = problems_of(write_config(), "model.path=/nowhere/model", "data.root=/nowhere/data")
+    assert "model.path  /nowhere/model does not exist" in text
+    assert "data.root  /nowhere/data does not exist" in text
+
+
+def test_a_file_that_is_missing_or_no_toml_is_one_clear_problem(tmp_path: Path) -> None:
+    assert "there is no such file" in problems_of(tmp_path / "none.toml")
+    path = tmp_path / "broken.toml"
+    path.write_text("[run\n")
+    assert "is no TOML" in problems_of(path)
+
+
+def test_a_learning_rate_that_is_no_number_is_refused(write_config: Callable[..., Path]) -> None:
+    assert "train.learning_rate" in problems_of(write_config(), "train.learning_rate=nan")
+
+
+def test_overrides_reach_tables_and_nested_options(write_config: Callable[..., Path]) -> None:
+    config = load_config(write_config(), ["train.steps=9", "train.optimizer_options.eps=1e-6", "run.name=other"])
+    assert (config.train.steps, config.train.optimizer_options["eps"], config.run.name) == (9, 1e-6, "other")
+
+
+def test_an_override_without_a_value_is_refused(write_config: Callable[..., Path]) -> None:
+    assert "is not of the form table.key=value" in problems_of(write_config(), "train.steps")
+
+
+def test_an_override_of_an_unknown_key_is_refused_with_a_hint(write_config: Callable[..., Path]) -> None:
+    assert "did you mean 'batch_size'?" in problems_of(write_config(), "train.batchsize=3")
+
+
+def test_the_resolved_config_reads_back_equal(write_config: Callable[..., Path]) -> None:
+    plugins = '\n[[plugins]]\nuse = "a.B"\npriority = { "sample.caption" = 3 }\nwords = ["x", "ü \\"y\\""]\n'
+    config = load_config(write_config(plugins), ["train.optimizer_options.betas=[0.9, 0.95]"])
+    again, problems = validate(tomli.loads(to_toml(config)))
+    assert problems == []
+    assert again == config
+
+
+def test_plugins_may_be_a_short_list_of_paths() -> None:
+    config, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": ["a.B", {"use": "c.D", "k": 1}]})
+    assert problems == []
+    assert config is not None
+    assert [(entry.use, entry.settings) for entry in config.plugin_entries] == [("a.B", {}), ("c.D", {"k": 1})]
+
+
+def test_a_disabled_plugin_is_left_out() -> None:
+    config, _ = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": [{"use": "a.B", "enabled": False}]})
+    assert config is not None
+    assert config.plugin_entries == ()
+
+
+def test_the_shipped_config_loads_and_lists_every_key_with_its_meaning() -> None:
+    text = (ROOT / "config.toml").read_text(encoding="utf-8")
+    tree = tomli.loads(text)
+    validate(tree)
+    documented: dict[str, dict[str, str]] = {}
+    table = ""
+    for line in text.splitlines():
+        if line.startswith("[") and not line.startswith("[["):
+            table = line.strip("[]")
+        key, equals, rest = line.lstrip("# ").partition(" = ")
+        if equals and "#" in rest and key.isidentifier():
+            documented.setdefault(table, {})[key] = rest.partition("#")[2].strip()
+    for name, field in Config.model_fields.items():
+        if name == "plugins":
+            continue
+        keys = field.annotation.model_fields  # type: ignore[union-attr]  # every other field is a table
+        assert set(keys) <= set(documented[name]), name
+        for key in keys:
+            assert len(documented[name][key]) > 5, f"{name}.{key} has no meaning beside it"
+    assert {"use", "name", "priority", "on_error", "enabled"} == set(PluginEntry.model_fields)
+    for key in PluginEntry.model_fields:
+        assert f"{key} = " in text, f"[[plugins]] {key}"
