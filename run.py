@@ -6,6 +6,7 @@ python run.py plan | events | check | sample
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from core.config import Config, PluginSource
+    from core.run_folder import RunFolder
     from core.session import Outcome
     from events.bus import Bus
     from events.errors import PluginError
@@ -42,21 +44,17 @@ def train(
     from core.run_folder import find_run
 
     loaded = load(config, overrides)
+    bus, source = assemble_bus(loaded, config, trace=trace_events)
+    from core.session import Session, configure
+
+    loaded = configure(bus, loaded, str(config))
     configure_logging(loaded.log.level)
     folder = find_run(loaded, fresh=fresh)
     if folder.status == "finished":
-        typer.echo(
-            f"{folder.path} is finished: step {folder.checkpoint.step if folder.checkpoint else 0} of {loaded.train.steps}."
-            f"\nIts results lie there. --fresh starts {folder.path.name} anew under the next number;"
-            " a higher train.steps goes on with it."
-        )
+        typer.echo(finished_text(folder, loaded))
         return
-    bus, source = assemble_bus(loaded, config, trace=trace_events)
-    from core.session import Session
-
-    session = Session(loaded, bus, source, folder, source=str(config), trace=trace_events)
-    outcome = session.execute()
-    print_outcome(outcome, bus, config)
+    outcome = Session(loaded, bus, source, folder, trace=trace_events).execute()
+    print_outcome(outcome, bus)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -133,17 +131,25 @@ def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> 
     return bus, source
 
 
-def print_outcome(outcome: "Outcome", bus: "Bus", config: Path) -> None:
+def finished_text(folder: "RunFolder", config: "Config") -> str:
+    step = folder.checkpoint.step if folder.checkpoint else 0
+    return (
+        f"{folder.path} is finished: step {step} of {config.train.steps}.\nIts results lie there. --fresh starts"
+        f" {config.run.name} anew under the next number; a higher train.steps goes on with it."
+    )
+
+
+def print_outcome(outcome: "Outcome", bus: "Bus") -> None:
     from core.plan_text import tally_lines
 
     for line in tally_lines(bus):
         typer.echo(line)
     typer.echo(f"{outcome.reason} at step {outcome.step} after {outcome.seconds:.0f} s")
-    typer.echo(f"  previews  {outcome.grid or outcome.folder / 'previews'}")
-    typer.echo(f"  metrics   {outcome.folder / 'metrics.jsonl'}")
-    typer.echo(f"  model     {outcome.exported or 'is exported when the run is complete'}")
+    for what, path in outcome.results:
+        typer.echo(f"  {what:<10}{path}")
     if outcome.reason != "complete":
-        typer.echo(f"go on with: python run.py train {config}")
+        words = [word for word in sys.argv[1:] if word != "--fresh"]
+        typer.echo(f"go on with: python run.py {shlex.join(words)}")
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """What a run leaves behind and when: previews, checkpoints and exports, on their own rhythms or on request."""
 
+import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,8 +45,6 @@ class Artefacts:
     checkpoints: CheckpointFolder
     previews: Previews
     plan_lines: tuple[str, ...]
-    last_grid: Path | None = None
-    exported: Path | None = None
     _asked: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(self, kind: str, reason: str) -> None:
@@ -71,8 +70,9 @@ class Artefacts:
 
     def at_end(self, position: Position, metrics: MetricsRing, *, reason: str) -> None:
         """The last preview of a complete run, and the last checkpoint of any."""
-        if self.config.preview.at_end and reason == "complete":
-            self._preview(position.step, "end")
+        asked = dict(self._asked)
+        if (self.config.preview.at_end and reason == "complete") or "preview" in asked:
+            self._preview(position.step, asked.get("preview", "end"))
         self.save(position, metrics, reason)
 
     def save(self, position: Position, metrics: MetricsRing, reason: str) -> Path:
@@ -108,6 +108,8 @@ class Artefacts:
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights[name])
+        self._tell_changes_of_plan(state["plan"])
+        self._tell_changes_of_version(state["versions"])
         self._load_optimizer(unpack(state["optimizer"], optimizer_tensors))
         self._load_plugins({name: unpack(tree, plugin_tensors) for name, tree in state["plugins"].items()})
         metrics.load(state["metrics"])
@@ -118,16 +120,15 @@ class Artefacts:
 
     def export(self, step: int) -> Path:
         bare = {name: self.trained.get(name, module) for name, module in self.family.modules.items()}
-        self.exported = export(
+        path = export(
             bus=self.bus, run=self.run, family=self.family, bare_modules=bare, settings=self.config.export, step=step
         )
-        log.info("exported %s", self.exported)
-        return self.exported
+        log.info("exported %s", path)
+        return path
 
     def _preview(self, step: int, reason: str) -> None:
         grid = self.previews.render(step, reason)
         if grid is not None:
-            self.last_grid = grid
             log.info("previews %s", grid)
 
     def _contents(self, position: Position, metrics: MetricsRing) -> Contents:
@@ -185,6 +186,19 @@ class Artefacts:
                 if isinstance(value, tuple):
                     table[key] = tuple(table[key])
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _tell_changes_of_plan(self, before: list[str]) -> None:
+        """Handlers that ran when the checkpoint was taken and do not now, and the other way round."""
+        for line in difflib.ndiff(before, list(self.plan_lines)):
+            if line.startswith(("- ", "+ ")):
+                log.info("changed in the plan: %s", line)
+
+    def _tell_changes_of_version(self, before: Mapping[str, int]) -> None:
+        for name, plugin in self.bus.plugins.items():
+            if before.get(name, plugin.version) != plugin.version:
+                log.warning(
+                    "plugin %s stored its state as version %d and is %d now", name, before[name], plugin.version
+                )
 
     def _parameter_names(self) -> list[str]:
         return [name for group in self.groups for name in group.parameters]

@@ -46,7 +46,7 @@ def override(tree: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
         if not equals or not last:
             yield f"--set {text!r} is not of the form table.key=value, such as train.steps=100"
             continue
-        place = tree
+        place: Any = tree
         for table in tables:
             place = place.setdefault(table, {}) if isinstance(place, dict) else place
         if not isinstance(place, dict):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from events.payloads import Batch
 
 from .config import TrainTable
+from .errors import ConfigError
 
 ModuleLike = TypeVar("ModuleLike", bound=nn.Module)
 
@@ -24,7 +25,7 @@ class Device:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         if settings.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("train.device = 'cuda', but torch sees no CUDA device")
+            raise ConfigError("config", ["train.device  'cuda', but torch sees no CUDA device; use auto or cpu"])
         self.accelerator = Accelerator(
             mixed_precision="bf16" if settings.precision == "bf16" else "no", cpu=settings.device == "cpu"
         )

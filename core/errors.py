@@ -37,7 +37,3 @@ class NonFiniteError(TrainerError):
 
 PLUGIN_EXIT_CODE = 6
 """For events.errors.PluginError, which keeps the traceback of the plugin's own exception."""
-
-
-class ResourceError(TrainerError):
-    exit_code = 7

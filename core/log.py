@@ -1,6 +1,7 @@
 """Log lines: structlog to the terminal and, as JSON, to the run's log.jsonl. The standard library's loggers join in."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def configure_logging(level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _drop("timestamp", "logger"),
-                structlog.dev.ConsoleRenderer(pad_event_to=0),
+                structlog.dev.ConsoleRenderer(pad_event_to=0, colors=sys.stderr.isatty()),
             ],
         )
     )

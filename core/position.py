@@ -19,8 +19,6 @@ class Position:
     accumulate: int = 1
     """Batches a step in this epoch."""
     images: int = 0
-    seconds: float = 0.0
-    """Training time over all sessions."""
     epoch_loss_sum: float = 0.0
     epoch_loss_steps: int = 0
     settings: dict[str, int] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from events.errors import PluginError
 from events.payloads import Item, PreviewContext, PreviewEnd, PreviewImage, PreviewStart, Prompt, RunInfo
 
 from .config import PreviewTable, Table
+from .errors import ConfigError
 from .families import Family
 from .grid import labelled_grid
 
@@ -80,7 +81,7 @@ class Previews:
         self._items = items
         self._sampler = sampler
         self._side = side
-        self._last_file_prompts: tuple[Prompt, ...] | None = None
+        self._file_prompts = () if settings.prompts is None else read_prompts(settings.prompts, settings, side)
 
     def render(self, step: int, reason: str) -> Path | None:
         """One round; returns its grid. Waits for the device."""
@@ -137,12 +138,10 @@ class Previews:
         """The prompts file read anew, or the last good reading of it, or captions of the training set."""
         if self._settings.prompts is not None:
             try:
-                self._last_file_prompts = read_prompts(self._settings.prompts, self._settings, self._side)
-            except (OSError, ValueError) as error:
-                if self._last_file_prompts is None:
-                    raise
+                self._file_prompts = read_prompts(self._settings.prompts, self._settings, self._side)
+            except ConfigError as error:
                 log.warning("%s; the prompts of the last round stay", error)
-            return self._last_file_prompts or ()
+            return self._file_prompts
         spread = max(1, len(self._items) // self._settings.count)
         chosen = self._items[::spread][: self._settings.count]
         return tuple(
@@ -152,18 +151,18 @@ class Previews:
 
 
 def read_prompts(path: Path, settings: PreviewTable, side: int) -> tuple[Prompt, ...]:
-    """The `[[prompts]]` of a TOML file. Raises ValueError naming the file, with every problem."""
+    """The `[[prompts]]` of a TOML file. Raises ConfigError naming the file, with every problem."""
     try:
         tree = tomli.loads(path.read_text(encoding="utf-8-sig"))
-    except tomli.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from None
     try:
         entries = TypeAdapter(tuple[PromptEntry, ...]).validate_python(tree.get("prompts", ()))
     except ValidationError as error:
         found = (f"prompts{list(problem['loc'])}: {problem['msg']}" for problem in error.errors())
-        raise ValueError(f"{path}: {'; '.join(found)}") from None
+        raise ConfigError(str(path), list(found)) from None
     if not entries:
-        raise ValueError(f"{path}: holds no [[prompts]] table")
+        raise ConfigError(str(path), ["holds no [[prompts]] table"])
     return tuple(_complete(entry, settings, side, number) for number, entry in enumerate(entries))
 
 

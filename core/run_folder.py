@@ -72,4 +72,7 @@ def refuse_unsafe_changes(changed: list[tuple[str, object, object]]) -> None:
         )
 
 
-UNSAFE = frozenset({"run.seed", "model.path", "model.family", "model.train", "model.from_scratch", "train.optimizer"})
+UNSAFE = frozenset(
+    {"run.seed", "train.optimizer"}
+    | {f"model.{key}" for key in ("path", "base_config", "family", "train", "from_scratch")}
+)

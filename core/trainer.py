@@ -2,8 +2,9 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
 
@@ -20,7 +21,7 @@ from events.catalogue import (
     STEP_END,
     STEP_START,
 )  # fmt: skip
-from events.control import Control
+from events.control import Control, Request
 from events.payloads import (
     Batch,
     ControlApplied,
@@ -52,6 +53,8 @@ from .step import Step
 
 log = logging.getLogger("signalbox.train")
 PROGRESS_SECONDS = 0.25
+PROGRESS_MARKS = 60
+"""How many shows of progress a rate is taken over: 15 s, or 60 steps where a step takes longer."""
 COMPLETE = "complete"
 
 
@@ -73,21 +76,22 @@ class Trainer:
     position: Position
     artefacts: Artefacts
     stop_reason: str = ""
-    _progress_at: float = 0.0
-    _started_at: float = 0.0
-    _images_at_start: int = 0
+    _marks: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=PROGRESS_MARKS))
+    """(time, step, images) of the newest shows of progress."""
+    _skipped: int = 0
+    """Steps in a row that handlers asked to skip."""
     _loss: float | None = None
 
     def train(self) -> str:
         """Train until the run is complete or asked to stop; returns which."""
-        self._started_at, self._images_at_start = perf_counter(), self.position.images
-        if self.position.step == 0:
+        self._marks.append((perf_counter(), self.position.step, self.position.images))
+        self._act_on_requests()
+        if self.position.step == 0 and not self._is_over():
             self.artefacts.preview_at_start()
         while not self._is_over():
             plan = self._begin_epoch()
             for batches in self._steps(plan):
-                self._take_step(batches)
-                self._keep_boundary()
+                self._keep_boundary(self._take_step(batches))
                 if self._is_over():
                     break
             if self.position.batches_done == len(plan):
@@ -110,13 +114,13 @@ class Trainer:
         if not plan:
             raise DataError(f"epoch {at.epoch} has no batch; every item has weight 0 or was dropped by a plugin")
         if at.epoch_started:
-            if digest(plan) != at.plan_digest:
+            if digest(plan, self.items) != at.plan_digest:
                 raise CheckpointError(
                     f"the run stands in the middle of epoch {at.epoch}, and its data, batch size or an epoch.plan plugin"
                     " has changed since; set it back, or start anew with --fresh"
                 )
             return plan
-        at.begin_epoch(digest(plan), self._setting("train.accumulate", self.config.train.accumulate))
+        at.begin_epoch(digest(plan, self.items), self._setting("train.accumulate", self.config.train.accumulate))
         signal = self.bus[EPOCH_START]
         if signal.chain:
             signal.emit(
@@ -128,6 +132,8 @@ class Trainer:
         return plan
 
     def _end_epoch(self, plan: Plan) -> None:
+        if self._skipped >= len(plan):
+            raise DataError(f"every batch of epoch {self.position.epoch} was skipped by a step.start handler")
         at, signal = self.position, self.bus[EPOCH_END]
         if signal.chain:
             signal.emit(
@@ -155,7 +161,8 @@ class Trainer:
         rng = Streams(self.run.seed, "batch.device", at.step, number)
         return signal.apply(batch, DeviceContext(epoch=at.epoch, step=at.step, round=number, rng=rng))
 
-    def _take_step(self, batches: tuple[Batch, ...]) -> None:
+    def _take_step(self, batches: tuple[Batch, ...]) -> StepNote | None:
+        """One step on these batches; None when a handler asked to skip it, which uses them up all the same."""
         at, begun = self.position, perf_counter()
         step_in_epoch = at.batches_done // at.accumulate
         if self.bus[STEP_START].chain:
@@ -167,14 +174,16 @@ class Trainer:
             )  # fmt: skip
             if skips := self.control.take("skip_batch"):
                 at.batches_done += len(batches)
-                log.info("the step after %d is skipped: %s", at.step, skips[0].reason)
-                return
+                self._skipped += 1
+                for request in skips:
+                    self._announce(request)
+                return None
         with self.bus.closed():
             rates = self.step.take(batches, at.step)
         seconds = perf_counter() - begun
         at.step, at.batches_done = at.step + 1, at.batches_done + len(batches)
-        at.images += sum(batch.count for batch in batches)
-        at.seconds += seconds
+        at.images += (images := sum(batch.count for batch in batches))
+        self._skipped = 0
         if self.bus[STEP_END].chain:
             self.bus[STEP_END].emit(
                 StepEnd(
@@ -182,20 +191,18 @@ class Trainer:
                     batches=batches, host_seconds=seconds, live=self.live, control=self.control,
                 )
             )  # fmt: skip
-        self._report()
-        self.metrics.note(
-            StepNote(
-                step=at.step, epoch=at.epoch, images=sum(batch.count for batch in batches), rates=rates,
-                paths=tuple(path for batch in batches for path in batch.paths),
-            )
-        )  # fmt: skip
+        paths = tuple(path for batch in batches for path in batch.paths)
+        return StepNote(step=at.step, epoch=at.epoch, images=images, rates=rates, paths=paths)
 
-    def _keep_boundary(self) -> None:
+    def _keep_boundary(self, taken: StepNote | None) -> None:
         """What happens between two steps, in the order the catalogue's map gives."""
         self.bus.surface_async_failures()
+        self._report()
+        if taken is not None:
+            self.metrics.note(taken)
         self._show_progress()
         self._act_on_requests()
-        if not self._is_over():
+        if taken is not None and not self._is_over():
             self.artefacts.keep_up(self.position, self.metrics)
 
     def _report(self, *, wait: bool = False) -> None:
@@ -231,38 +238,44 @@ class Trainer:
 
     def _show_progress(self) -> None:
         signal, now, at = self.bus[PROGRESS], perf_counter(), self.position
-        if not signal.chain or (now - self._progress_at < PROGRESS_SECONDS and not self._is_over()):
+        if not signal.chain or (now - self._marks[-1][0] < PROGRESS_SECONDS and not self._is_over()):
             return
-        self._progress_at = now
-        elapsed = max(now - self._started_at, 1e-9)
-        rate = (at.images - self._images_at_start) / elapsed
-        each = at.seconds / max(at.step, 1)
+        self._marks.append((now, at.step, at.images))
+        begun, step, images = self._marks[0]
+        seconds, waiting = max(now - begun, 1e-9), self.loader.waiting
         signal.emit(
             Progress(
-                run=self.run, step=at.step, steps=self.run.steps, loss=self._loss, images_per_second=rate,
-                eta_seconds=each * (self.run.steps - at.step), data_fraction=min(1.0, self.loader.waiting.seconds / elapsed),
+                run=self.run, step=at.step, steps=self.run.steps, loss=self._loss,
+                images_per_second=(at.images - images) / seconds,
+                eta_seconds=seconds / max(at.step - step, 1) * (self.run.steps - at.step),
+                data_fraction=waiting.seconds / max(now - waiting.since, 1e-9),
             )
         )  # fmt: skip
 
     def _act_on_requests(self) -> None:
-        for request in self.control.take("stop", "save", "preview", "set"):
+        for request in self.control.take("stop", "save", "preview", "set", "skip_batch"):
             if request.kind == "stop":
-                self.stop_reason = self.stop_reason or request.reason
-            elif request.kind == "set":
-                self.position.settings[request.key] = int(str(request.value))
+                self.stop_reason = self.stop_reason or request.reason or "asked to stop"
+            elif request.kind == "set" and request.value is not None:
+                self.position.settings[request.key] = request.value
+            elif request.kind == "skip_batch":
+                log.warning("skip_batch does nothing outside step.start (%s)", request.asker or "a plugin")
+                continue
             else:
                 self.artefacts.ask(request.kind, request.reason)
-            log.info(
-                "%s %s %s (%s)", request.kind, request.key, request.reason or request.value, request.asker or "a plugin"
-            )
-            signal = self.bus[CONTROL_APPLIED]
-            if signal.chain:
-                signal.emit(
-                    ControlApplied(
-                        step=self.position.step, kind=request.kind, key=request.key, value=request.value,
-                        reason=request.reason, asker=request.asker,
-                    )
-                )  # fmt: skip
+            self._announce(request)
+
+    def _announce(self, request: Request) -> None:
+        said = " ".join(part for part in (request.key, str(request.value or ""), request.reason) if part)
+        log.info("%s: %s (asked by %s)", request.kind, said, request.asker or "a plugin")
+        signal = self.bus[CONTROL_APPLIED]
+        if signal.chain:
+            signal.emit(
+                ControlApplied(
+                    step=self.position.step, kind=request.kind, key=request.key, value=request.value,
+                    reason=request.reason, asker=request.asker,
+                )
+            )  # fmt: skip
 
     def _setting(self, key: str, configured: int) -> int:
         return self.position.settings.get(key, configured)

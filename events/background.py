@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 
 P = ParamSpec("P")
 T = TypeVar("T")
+IDLE_SECONDS = 1.0
+"""How long a helper process may take to end by itself at the end of a run."""
 _here = threading.local()
 _pools: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool]" = WeakKeyDictionary()
 
@@ -78,22 +80,17 @@ class _Pool:
         self._executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             if process.pid == self._pid:
-                process.join(timeout=1.0)
-                process.terminate()
+                process.join(timeout=IDLE_SECONDS)
+                process.kill()
+                process.join(timeout=IDLE_SECONDS)
 
 
 def _work(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[T]", work: Callable[[], T]) -> None:
     mark_background()
     try:
-        settle: Callable[[], None] = partial(_settle, done, done.set_result, work())
-    except StopIteration as error:  # a future cannot hold it
-        settle = partial(_settle, done, done.set_exception, RuntimeError(f"the function raised {error!r}"))
+        settle = partial(done.set_result, work())
     except BaseException as error:
-        settle = partial(_settle, done, done.set_exception, error)
+        kept = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error  # which no future can hold
+        settle = partial(done.set_exception, kept)
     with suppress(RuntimeError):  # the loop was closed meanwhile, and nobody waits
-        loop.call_soon_threadsafe(settle)
-
-
-def _settle(done: "asyncio.Future[T]", settle: Callable[[object], None], outcome: object) -> None:
-    if not done.done():
-        settle(outcome)
+        loop.call_soon_threadsafe(lambda: None if done.done() else settle())

@@ -20,6 +20,7 @@ Map:
     build.weight
     model.ready
     checkpoint.loaded?
+    control.applied*
     when previews are rendered before the first step:
         preview.prompts
         preview.start
@@ -76,6 +77,23 @@ batch: batch.host. `step.start` without `step.end` is a step that a handler aske
 
 from typing import TYPE_CHECKING, Any
 
+from .checks import (
+    batches_of,
+    finite_field,
+    finite_tensor,
+    float_values,
+    host_tensors,
+    is_callable,
+    like_image,
+    like_tensor,
+    modules,
+    of_type,
+    same_fields,
+    same_type,
+    string_values,
+    tuple_of,
+    with_methods,
+)  # fmt: skip
 from .payloads import (
     Batch,
     BatchContext,
@@ -121,24 +139,7 @@ from .payloads import (
     TimestepFunction,
     WeightFunction,
 )  # fmt: skip
-from .spec import (
-    Build,
-    Notification,
-    SignalSpec,
-    Transform,
-    finite_tensor,
-    float_values,
-    is_callable,
-    like_image,
-    like_tensor,
-    of_type,
-    same_fields,
-    same_keys_and_tensors,
-    same_methods,
-    same_type,
-    string_values,
-    tuple_of,
-)  # fmt: skip
+from .spec import Build, Notification, SignalSpec, Transform
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +164,7 @@ RUN_START = Notification(
 )  # fmt: skip
 DATA_ITEMS: "Transform[tuple[Item, ...], DataContext]" = Transform(
     name="data.items", meaning="What the scan found: drop, add, re-weigh.", pace="run",
-    value="tuple of Item", context=DataContext, check=tuple_of("Item"),
+    value="tuple of Item", context=DataContext, check=tuple_of(Item),
 )  # fmt: skip
 DATA_READY = Notification(
     name="data.ready", meaning="What the run will train on: counts, buckets, problems.", pace="run",
@@ -175,15 +176,15 @@ MODEL_LOADED = Notification(
 )  # fmt: skip
 BUILD_MODEL: "Build[dict[str, torch.nn.Module], ModelContext]" = Build(
     name="build.model", meaning="The modules: adapters, freezing, quantisation.", pace="run",
-    part="dict of name to module", context=ModelContext, check=of_type(dict),
+    part="dict of name to module", context=ModelContext, check=modules,
 )  # fmt: skip
 BUILD_PARAMETERS: "Build[tuple[ParameterGroup, ...], ModelContext]" = Build(
     name="build.parameters", meaning="Parameter groups with their learning rates.", pace="run",
-    part="tuple of ParameterGroup", context=ModelContext, check=tuple_of("ParameterGroup"),
+    part="tuple of ParameterGroup", context=ModelContext, check=tuple_of(ParameterGroup),
 )  # fmt: skip
 BUILD_OPTIMIZER: "Build[torch.optim.Optimizer, ModelContext]" = Build(
     name="build.optimizer", meaning="The optimizer.", pace="run", part="torch optimizer", context=ModelContext,
-    check=same_methods("step", "zero_grad", "state_dict"),
+    check=with_methods("step", "zero_grad", "state_dict", "load_state_dict"),
 )  # fmt: skip
 BUILD_SCHEDULE: Build[LearningRateFunction, ModelContext] = Build(
     name="build.schedule", meaning="The learning rate's factor as a function of the step.", pace="run",
@@ -219,7 +220,7 @@ CHECKPOINT_LOADED = Notification(
 )  # fmt: skip
 EPOCH_PLAN: "Transform[tuple[tuple[SampleKey, ...], ...], PlanContext]" = Transform(
     name="epoch.plan", meaning="The epoch's batches of sample keys.", pace="epoch",
-    value="tuple of tuples of SampleKey", context=PlanContext, check=tuple_of("tuple"),
+    value="tuple of tuples of SampleKey", context=PlanContext, check=batches_of(SampleKey), bind=PlanContext.for_handler,
 )  # fmt: skip
 EPOCH_START = Notification(
     name="epoch.start", meaning="An epoch begins.", pace="epoch", payload=EpochStart,
@@ -238,7 +239,7 @@ SAMPLE_PIXELS: "Transform[torch.Tensor, SampleContext]" = Transform(
 )  # fmt: skip
 SAMPLE_SETTINGS: Transform[SampleSettings, SampleContext] = Transform(
     name="sample.settings", meaning="Loss scale and extras of the sample.", where="worker",
-    value="SampleSettings", context=SampleContext, check=same_type, bind=SampleContext.for_handler,
+    value="SampleSettings", context=SampleContext, check=finite_field("loss_scale"), bind=SampleContext.for_handler,
 )  # fmt: skip
 BATCH_HOST: Transform[Batch, BatchContext] = Transform(
     name="batch.host", meaning="The collated batch on the CPU.", where="worker",
@@ -264,14 +265,15 @@ METRICS_READY = Notification(
 )  # fmt: skip
 PROGRESS = Notification(
     name="progress", meaning="How far the run is, at most a few times a second.", payload=Progress, asynchronous=True,
+    coalesced=True,
 )  # fmt: skip
 CONTROL_APPLIED = Notification(
-    name="control.applied", meaning="A request of a handler has been acted on.", payload=ControlApplied,
+    name="control.applied", meaning="A request of a handler has been taken up.", payload=ControlApplied,
     asynchronous=True,
 )  # fmt: skip
 PREVIEW_PROMPTS: "Transform[tuple[Prompt, ...], PreviewContext]" = Transform(
     name="preview.prompts", meaning="The prompts of a preview round.", pace="run",
-    value="tuple of Prompt", context=PreviewContext, check=tuple_of("Prompt"),
+    value="tuple of Prompt", context=PreviewContext, check=tuple_of(Prompt),
 )  # fmt: skip
 PREVIEW_START = Notification(
     name="preview.start", meaning="Pictures are about to be rendered.", pace="run", payload=PreviewStart,
@@ -300,7 +302,7 @@ CHECKPOINT_METADATA: Transform[dict[str, str], ExportContext] = Transform(
 )  # fmt: skip
 CHECKPOINT_TENSORS: "Transform[dict[str, torch.Tensor], ExportContext]" = Transform(
     name="checkpoint.tensors", meaning="A module's tensors on their way to an exported file.", pace="run",
-    value="dict of name to CPU tensor", context=ExportContext, check=same_keys_and_tensors,
+    value="dict of name to CPU tensor", context=ExportContext, check=host_tensors,
 )  # fmt: skip
 RUN_ERROR = Notification(
     name="run.error", meaning="The run is about to end with an error.", pace="run", payload=RunError,

@@ -1,17 +1,19 @@
 """What a handler may ask of the run. A request is only noted; the loop acts on it at the next step boundary.
 
-Any thread may ask, so an async handler may too. Who owns a setting validates its value before the request is taken,
-and the answer is announced as `control.applied`.
+Any thread may ask, so an async handler may too. A key or value that cannot be is refused to the asker; the rest is
+announced as `control.applied` when it is taken up.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
 from .errors import ControlError
 
+SETTABLE: Mapping[str, int] = {"train.accumulate": 1, "checkpoint.every_steps": 0, "preview.every_steps": 0}
+"""The settings that may be changed while a run goes on, each with its least value."""
 RequestKind = Literal["stop", "save", "preview", "skip_batch", "set"]
 
 
@@ -23,15 +25,13 @@ class Request:
     asker: str
     reason: str = ""
     key: str = ""
-    value: object = None
+    value: int | None = None
 
 
 class Control:
     """The requests of a run that nobody has acted on yet."""
 
-    def __init__(self, settings: Mapping[str, Callable[[object], object]] | None = None) -> None:
-        """`settings` maps each key that may be set to its owner's validation, which returns the value to use."""
-        self._settings = dict(settings or {})
+    def __init__(self) -> None:
         self._requests: list[Request] = []
         self._lock = threading.Lock()
 
@@ -52,15 +52,18 @@ class Control:
         self._ask(Request(kind="skip_batch", reason=reason, asker=asker))
 
     def set(self, key: str, value: object, *, asker: str = "") -> None:
-        """Change a setting of the running run, such as ``set("train.accumulate", 4)``.
+        """Change a setting of the running run, such as ``set("train.accumulate", 4)``; a new epoch begins with it.
 
-        Raises ControlError for a key that cannot be set while running, and for a value its owner refuses.
+        Raises ControlError for a key that cannot be set while running, and for a value it cannot have.
         """
-        if key not in self._settings:
-            near = get_close_matches(key, self._settings, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"these can: {', '.join(sorted(self._settings))}"
+        if key not in SETTABLE:
+            near = get_close_matches(key, SETTABLE, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"these can: {', '.join(sorted(SETTABLE))}"
             raise ControlError(f"{key} cannot be set while a run is going on; {hint}")
-        self._ask(Request(kind="set", key=key, value=self._settings[key](value), asker=asker))
+        least = SETTABLE[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ControlError(f"{key}: expected a whole number of at least {least}, got {value!r}")
+        self._ask(Request(kind="set", key=key, value=value, asker=asker))
 
     def take(self, *kinds: RequestKind) -> list[Request]:
         """Remove and return the requests of these kinds, oldest first. For the loop."""

@@ -1,14 +1,13 @@
 """What a plugin is: a class with marked methods, typed settings and, if it has any, state."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .lanes import DEFAULT_SIZE, FullPolicy
+from .lane import DEFAULT_SIZE, FullPolicy
 from .spec import SignalSpec
 from .subscribe import Mark, marks_of
 
@@ -86,16 +85,32 @@ class Plugin:
     def subscriptions(self) -> Iterator[Subscription]:
         """What the plugin subscribes to, in order of definition, base classes first.
 
-        A method overridden without a decorator keeps the marks of the one it overrides.
+        A method overridden without a decorator keeps the marks of the one it overrides; ``name = None`` takes it out.
         """
         names = dict.fromkeys(name for kind in reversed(type(self).__mro__) for name in vars(kind))
         for name in names:
             versions = [vars(kind)[name] for kind in type(self).__mro__ if name in vars(kind)]
-            marks = next((marks for version in versions if (marks := marks_of(version))), ())
-            for mark in marks:
+            written = versions[0]
+            is_property = isinstance(written, property | cached_property)  # which must not be evaluated here
+            for mark in _first_marks(versions) if written is not None else ():
                 yield Subscription(
                     mark=mark,
-                    method=partial(versions[0], self) if not inspect.isfunction(versions[0]) else getattr(self, name),
-                    written=versions[0],
+                    method=written if is_property else getattr(self, name),
+                    written=_function_of(written),
                     label=f"{type(self).__name__}.{name}",
                 )
+
+
+def _first_marks(versions: list[Any]) -> tuple[Mark, ...]:
+    """The marks of the first of a method's versions that has any."""
+    found = (marks_of(version) or marks_of(_function_of(version)) for version in versions)
+    return next((marks for marks in found if marks), ())
+
+
+def _function_of(written: object) -> Any:
+    """The function inside what a class body holds."""
+    if isinstance(written, staticmethod | classmethod):
+        return written.__func__
+    if isinstance(written, property):
+        return written.fget
+    return written.func if isinstance(written, cached_property) else written

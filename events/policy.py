@@ -10,6 +10,7 @@ from .spec import Notification, SignalSpec
 
 log = logging.getLogger("signalbox.events")
 FAILURES_UNTIL_DISABLED = 3
+NAMED_SAMPLES = 8
 
 
 class FailurePolicy(Failures):
@@ -18,41 +19,62 @@ class FailurePolicy(Failures):
     def __init__(self, disable: Callable[[Handler], None]) -> None:
         self._disable = disable
         self._failures: Counter[tuple[str, str, str]] = Counter()
+        self._told: set[tuple[str, type[BaseException]]] = set()
 
     def handle(self, handler: Handler | None, spec: SignalSpec, error: BaseException, about: object) -> None:
-        """Raise PluginError, or return when the run may go on with the next handler."""
-        if handler is None or isinstance(error, KeyboardInterrupt):
+        """Raise PluginError, or return when the run may go on with the next handler.
+
+        A KeyboardInterrupt is the user's and passes; so does what was named where it happened, such as in a worker,
+        and what a bare receiver raises. Signals that call every handler, come what may, log these too.
+        """
+        if isinstance(error, KeyboardInterrupt):
             raise error
-        if isinstance(error, PluginError):  # it was named where it happened, such as in a worker
+        goes_on = isinstance(spec, Notification) and spec.on_failure == "continue"
+        if (handler is None or isinstance(error, PluginError)) and not goes_on:
             raise error
-        said = f"plugin {handler.plugin} failed in {handler.label} ({handler.source}) at {spec.name}{_place_of(about)}"
-        error.add_note(said)
-        if self._must_raise(handler, spec):
+        who = (
+            f"plugin {handler.plugin} failed in {handler.label} ({handler.source})" if handler else "a receiver failed"
+        )
+        who += f" at {spec.name}"
+        said = who + _place_of(about, with_samples=not isinstance(spec, Notification))
+        if said not in getattr(error, "__notes__", ()):
+            error.add_note(said)
+        if handler is not None and _must_raise(handler, spec):
             raise PluginError(
                 f"{said}: {type(error).__name__}: {error}", plugin=handler.plugin, signal=spec.name
             ) from error
-        log.error("%s: %s", said, error, exc_info=error)
-        self._count(handler)
+        self._log(who, said, error)
+        if handler is not None and handler.on_error == "disable":
+            self._count(handler)
 
-    def _must_raise(self, handler: Handler, spec: SignalSpec) -> bool:
-        if not isinstance(spec, Notification):
-            return True
-        if spec.on_failure != "policy":
-            return spec.on_failure == "raise"
-        return handler.on_error == "raise"
+    def _log(self, who: str, said: str, error: BaseException) -> None:
+        """A line for each failure, with the traceback when it is the handler's first of its kind."""
+        kind = (who, type(error))
+        log.error("%s: %s: %s", said, type(error).__name__, error, exc_info=None if kind in self._told else error)
+        self._told.add(kind)
 
     def _count(self, handler: Handler) -> None:
         key = (handler.plugin, handler.signal, handler.label)
         self._failures[key] += 1
-        if handler.on_error == "disable" and self._failures[key] >= FAILURES_UNTIL_DISABLED:
+        if self._failures[key] == FAILURES_UNTIL_DISABLED:
             self._disable(handler)
             log.error(
                 "plugin %s: %s is disabled after %d failures", handler.plugin, handler.label, FAILURES_UNTIL_DISABLED
             )
 
 
-def _place_of(about: object) -> str:
+def _must_raise(handler: Handler, spec: SignalSpec) -> bool:
+    if isinstance(spec, Notification) and spec.on_failure != "raise":
+        return spec.on_failure == "policy" and handler.on_error == "raise"
+    return True
+
+
+def _place_of(about: object, *, with_samples: bool) -> str:
     """Where in the run it happened, from whichever of these fields the payload has."""
-    names = ("step", "epoch", "sample_id", "path")
+    names = ("step", "epoch", "sample_id", "path", "module")
     found = [f"{name} {value}" for name in names if (value := getattr(about, name, None)) is not None]
+    samples = getattr(about, "sample_ids", ()) if with_samples else ()
+    if samples:
+        more = f" and {len(samples) - NAMED_SAMPLES} more" if len(samples) > NAMED_SAMPLES else ""
+        found.append(f"samples {', '.join(samples[:NAMED_SAMPLES])}{more}")
     return f" ({', '.join(found)})" if found else ""

@@ -12,6 +12,7 @@ False
 import hashlib
 import importlib
 import random
+from operator import index
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,10 +23,14 @@ Place = tuple[int | str, ...]
 
 
 def derive(*place: int | str) -> int:
-    """A 63-bit seed for a place: BLAKE2b (RFC 7693) over the length-framed parts, so no two places run together."""
+    """A 63-bit seed for a place: BLAKE2b (RFC 7693) over the length-framed parts, so no two places run together.
+
+    Raises TypeError for a part that is neither text nor a whole number, since its text might differ between processes.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for part in place:
-        data = f"{type(part).__name__}:{part}".encode("utf-8", "surrogatepass")
+        text = f"str:{part}" if isinstance(part, str) else f"int:{index(part)}"
+        data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return int.from_bytes(digest.digest(), "little") >> 1

@@ -216,7 +216,8 @@ class NotificationSignal(Signal, Generic[Event]):
                     call(event)
                 return
             except BaseException as error:
-                assert call is not None
+                if call is None:  # interrupted before the first
+                    raise
                 self._failures.handle(self.owner_of(call), self.spec, error, event)
 
 
@@ -238,7 +239,8 @@ class TransformSignal(Signal, Generic[Value, Context]):
                 before, value = value, call(value, own)
                 _check(self.spec, before, value)
         except BaseException as error:
-            assert call is not None
+            if call is None:
+                raise
             self._failures.handle(self.owner_of(call), self.spec, error, context)
             raise
         return value
@@ -266,7 +268,8 @@ class BuildSignal(Signal, Generic[Part, Context]):
                 if bind is not None and part is not before and call in self._streams:
                     part = bind(part, self._streams[call])
         except BaseException as error:
-            assert call is not None
+            if call is None:
+                raise
             self._failures.handle(self.owner_of(call), self.spec, error, context)
             raise
         return part

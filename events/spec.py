@@ -1,4 +1,4 @@
-"""What a signal is on paper: its name, kind, place, payload and checks. The catalogue is a list of these."""
+"""What a signal is on paper: its name, kind, place, payload and check. The catalogue is a list of these."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +53,8 @@ class Notification(SignalSpec, Generic[Event]):
     payload: type[Event]
     asynchronous: bool = False
     """Async handlers are allowed, since the payload holds host values only."""
+    coalesced: bool = False
+    """An event that still waits for an async handler is replaced by the next: only the newest matters."""
     on_failure: Literal["policy", "raise", "continue"] = "policy"
     """`policy`: the plugin's `on_error`. `raise`: always. `continue`: every handler is called and failures are logged."""
 
@@ -109,121 +111,3 @@ class Build(SignalSpec, Generic[Part, Context]):
     @property
     def carries(self) -> str:
         return f"{self.part}, with {self.context.__name__}"
-
-
-def of_type(*types: type) -> Check:
-    """The output is an instance of one of these."""
-    names = " or ".join(kind.__name__ for kind in types)
-
-    def check(before: Any, after: Any) -> str | None:
-        return None if isinstance(after, types) else f"expected {names}, got {describe(after)}"
-
-    return check
-
-
-def same_type(before: Any, after: Any) -> str | None:
-    """The output has the very type of the input."""
-    return None if type(after) is type(before) else f"expected {type(before).__name__}, got {describe(after)}"
-
-
-def tuple_of(name: str) -> Check:
-    """The output is a tuple whose members are named `name`; lists are refused since payloads are immutable."""
-
-    def check(before: Any, after: Any) -> str | None:
-        if not isinstance(after, tuple):
-            return f"expected a tuple of {name}, got {describe(after)}"
-        strangers = [member for member in after if type(member).__name__ != name]
-        return f"expected {name} in the tuple, got {describe(strangers[0])}" if strangers else None
-
-    return check
-
-
-def string_values(before: Any, after: Any) -> str | None:
-    """A dict of str to str, such as the header of a safetensors file."""
-    if not isinstance(after, dict):
-        return f"expected a dict of str to str, got {describe(after)}"
-    wrong = [key for key, value in after.items() if not (isinstance(key, str) and isinstance(value, str))]
-    return f"expected str for {wrong[0]!r}, got {describe(after[wrong[0]])}" if wrong else None
-
-
-def float_values(before: Any, after: Any) -> str | None:
-    """A dict of str to float."""
-    if not isinstance(after, dict):
-        return f"expected a dict of str to float, got {describe(after)}"
-    wrong = [key for key, value in after.items() if not isinstance(value, int | float)]
-    return f"expected a number for {wrong[0]!r}, got {describe(after[wrong[0]])}" if wrong else None
-
-
-def like_image(before: Any, after: Any) -> str | None:
-    """A PIL image; any size, since bucketing has its turn later."""
-    return None if hasattr(after, "getbands") else f"expected a PIL image, got {describe(after)}"
-
-
-def like_tensor(before: Any, after: Any) -> str | None:
-    """The same shape, dtype and device. Reads no values, so it never waits for the device."""
-    for attribute in ("shape", "dtype", "device"):
-        if not hasattr(after, attribute) or getattr(before, attribute) != getattr(after, attribute):
-            return f"expected {describe(before)}, got {describe(after)}"
-    return None
-
-
-def finite_tensor(before: Any, after: Any) -> str | None:
-    """As `like_tensor`, and every value finite. For host tensors only, since it reads the values."""
-    wrong = like_tensor(before, after)
-    if wrong is None and not bool(after.isfinite().all()):
-        return "expected finite values, got NaN or infinity"
-    return wrong
-
-
-def same_fields(check: Check) -> Check:
-    """A payload of the input's type whose tensors each pass `check` against the input's tensor of that name."""
-
-    def check_fields(before: Any, after: Any) -> str | None:
-        if type(after) is not type(before):
-            return f"expected {type(before).__name__}, got {describe(after)}"
-        for name in type(before).__dataclass_fields__:
-            old, new = getattr(before, name), getattr(after, name)
-            if old is not new and hasattr(old, "dtype"):
-                wrong = check(old, new)
-                if wrong is not None:
-                    return f"{name}: {wrong}"
-        return None
-
-    return check_fields
-
-
-def same_keys_and_tensors(before: Any, after: Any) -> str | None:
-    """A dict of tensors; keys may be added or left out, a key that stays keeps its shape."""
-    if not isinstance(after, dict):
-        return f"expected a dict of tensors, got {describe(after)}"
-    for name, tensor in after.items():
-        if not hasattr(tensor, "dtype"):
-            return f"expected a tensor for {name!r}, got {describe(tensor)}"
-        if name in before and before[name].shape != tensor.shape:
-            return f"{name}: expected {describe(before[name])}, got {describe(tensor)}"
-    return None
-
-
-def is_callable(before: Any, after: Any) -> str | None:
-    return None if callable(after) else f"expected a function, got {describe(after)}"
-
-
-def same_methods(*names: str) -> Check:
-    """An object that has these methods."""
-
-    def check(before: Any, after: Any) -> str | None:
-        missing = [name for name in names if not callable(getattr(after, name, None))]
-        return f"expected an object with {', '.join(names)}, got {describe(after)}" if missing else None
-
-    return check
-
-
-def describe(value: Any) -> str:
-    """A value in an error message: a tensor by shape, dtype and device, anything else by type and a short repr."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        shape = ", ".join(str(side) for side in value.shape)
-        return f"Tensor[{shape}] {str(value.dtype).removeprefix('torch.')} on {getattr(value, 'device', 'cpu')}"
-    if value is None:
-        return "None"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -10,6 +10,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 Kind = Literal["notification", "transform", "build"]
@@ -48,11 +49,14 @@ def build(part: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler],
 
 def marks_of(function: object) -> tuple[Mark, ...]:
     """The marks on a function, in the order they are written above it."""
-    return getattr(function, _ATTRIBUTE, ())
+    marks = getattr(function, _ATTRIBUTE, ())
+    return marks if isinstance(marks, tuple) else ()  # an object that answers to any name has no marks
 
 
 def _marker(mark: Mark) -> Callable[[Handler], Handler]:
     def decorate(function: Handler) -> Handler:
+        if isinstance(function, property | cached_property):
+            raise TypeError(f"{mark.signal} is handled by a plain def, not by a property")
         setattr(function, _ATTRIBUTE, (mark, *marks_of(function)))
         return function
 

@@ -1,15 +1,18 @@
 """Exponential moving average of the trained weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from events import Plugin, PluginSettings, on, transform
-from events.payloads import ExportContext, ModelReady, PreviewEnd, PreviewStart
+from events.payloads import CheckpointStart, ExportContext, ModelReady, PreviewEnd, PreviewStart
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+GROUP_ELEMENTS = 1 << 26
+"""The update needs as much memory again as the weights it works on at once: a quarter GiB of float32."""
 
 
 class Ema(Plugin):
@@ -17,7 +20,7 @@ class Ema(Plugin):
 
     Weights are averaged as in Polyak and Juditsky 1992; the warm-up of d is TensorFlow's ExponentialMovingAverage. It
     runs inside the closed step, as a hook on the optimizer, and does not count steps that were skipped for not being
-    finite. Previews and exports use the mean; training does not.
+    finite. Previews and exports use the mean; training does not. It takes as much memory as the trained weights.
     """
 
     class Settings(PluginSettings):
@@ -27,8 +30,10 @@ class Ema(Plugin):
         super().__init__(settings, name=name)
         self._weights: dict[str, Tensor] = {}
         self._means: dict[str, Tensor] = {}
+        self._groups: list[tuple[list[Tensor], list[Tensor]]] = []
         self._updates: Tensor | None = None
-        self._set_aside: dict[str, Tensor] = {}
+        self._is_swapped = False
+        """The weights hold the means, and the other way round."""
 
     @on("model.ready")
     def begin(self, event: ModelReady) -> None:
@@ -36,41 +41,39 @@ class Ema(Plugin):
 
         self._weights = {name: one.detach() for group in event.groups for name, one in group.parameters.items()}
         self._means = {name: weight.clone() for name, weight in self._weights.items()}
+        self._groups = list(_in_groups(self._weights, self._means))
         device = next(iter(self._weights.values())).device
         self._updates = torch.zeros((), device=device)
         event.optimizer.register_step_post_hook(lambda optimizer, *_: self._update(optimizer))
 
     def _update(self, optimizer: Any) -> None:
-        """Three kernels over all weights and a few scalar ones; nothing waits for the device."""
+        """A few scalar kernels, and three over each group of weights; nothing waits for the device."""
         import torch
 
         assert self._updates is not None
         taken = 1 - getattr(optimizer, "found_inf", torch.zeros_like(self._updates))
         decay = ((1 + self._updates) / (10 + self._updates)).clamp(max=self.settings.decay)
         share = (1 - decay) * taken
-        means = list(self._means.values())
-        shift = torch._foreach_sub(list(self._weights.values()), means)
-        torch._foreach_mul_(shift, share)  # a tensor: a number would have to be fetched from the device
-        torch._foreach_add_(means, shift)
+        for weights, means in self._groups:
+            _approach(means, weights, share)
         self._updates += taken
 
     @on("preview.start", priority=10)
     def swap_in(self, event: PreviewStart) -> None:
-        self._set_aside = {name: weight.clone() for name, weight in self._weights.items()}
-        for name, weight in self._weights.items():
-            weight.copy_(self._means[name])
+        if not self._is_swapped:
+            self._exchange()
 
+    @on("checkpoint.start", priority=0)
     @on("preview.end", priority=90)
-    def swap_out(self, event: PreviewEnd) -> None:
-        for name, weight in self._set_aside.items():
-            self._weights[name].copy_(weight)
-        self._set_aside = {}
+    def swap_out(self, event: PreviewEnd | CheckpointStart) -> None:
+        """Also before a checkpoint: after a preview that a plugin's error cut short, it saves what was trained."""
+        if self._is_swapped:
+            self._exchange()
 
     @transform("checkpoint.tensors", priority=10)
     def export_mean(self, tensors: "dict[str, Tensor]", context: ExportContext) -> "dict[str, Tensor]":
-        prefix = f"{context.module}."
-        means = {name.removeprefix(prefix): mean for name, mean in self._means.items() if name.startswith(prefix)}
-        return {name: means[name].cpu() if name in means else tensor for name, tensor in tensors.items()}
+        means = {name: self._means.get(f"{context.module}.{name}") for name in tensors}
+        return {name: tensor if (mean := means[name]) is None else mean.cpu() for name, tensor in tensors.items()}
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"means": self._means, "updates": self._updates}
@@ -80,3 +83,35 @@ class Ema(Plugin):
             mean.copy_(state["means"][name])
         if self._updates is not None:
             self._updates.copy_(state["updates"])
+
+    def _exchange(self) -> None:
+        for name, weight in self._weights.items():
+            kept = weight.clone()
+            weight.copy_(self._means[name])
+            self._means[name].copy_(kept)
+        self._is_swapped = not self._is_swapped
+
+
+def _approach(means: "list[Tensor]", weights: "list[Tensor]", share: "Tensor") -> None:
+    """mean <- mean + share (weight - mean), in place."""
+    import torch
+
+    shift = torch._foreach_sub(weights, means)
+    torch._foreach_mul_(shift, share)  # a tensor: a number would have to be fetched from the device
+    torch._foreach_add_(means, shift)
+
+
+def _in_groups(
+    weights: "Mapping[str, Tensor]", means: "Mapping[str, Tensor]"
+) -> "Iterator[tuple[list[Tensor], list[Tensor]]]":
+    """The weights and their means in the same order, in lists of up to `GROUP_ELEMENTS`, or of one larger tensor."""
+    group: list[str] = []
+    elements = 0
+    for name, weight in weights.items():
+        if group and elements + weight.numel() > GROUP_ELEMENTS:
+            yield [weights[one] for one in group], [means[one] for one in group]
+            group, elements = [], 0
+        group.append(name)
+        elements += weight.numel()
+    if group:
+        yield [weights[one] for one in group], [means[one] for one in group]

@@ -13,10 +13,13 @@ methods (`@on`, `@transform`, `@build`) work beside them.
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from events import Plugin, PluginSettings
+from events.attach import source_of
+from events.errors import AttachError
 from events.payloads import (
     Batch,
     CheckpointSaved,
@@ -151,62 +154,68 @@ class BasePlugin(Plugin):
         return img
 
     def subscriptions(self) -> Iterator[Subscription]:
-        """The decorated methods, then the overridden hooks."""
+        """The decorated methods, then the overridden hooks.
+
+        Raises AttachError with file, line and remedy for each method that is no hook or cannot be called as one.
+        """
         yield from super().subscriptions()
-        for name, hook in HOOKS.items():
-            written = getattr(type(self), name)
-            decorated = any(marks_of(vars(kind).get(name)) for kind in type(self).__mro__)
-            if written is not getattr(BasePlugin, name) and not decorated:
-                yield Subscription(
-                    mark=Mark(kind=hook.kind, signal=hook.signal),
-                    method=hook.bound_to(self, name),
-                    written=written,
-                    label=f"{type(self).__name__}.{name}",
-                )
+        written = [
+            name for name in dir(type(self)) if name.startswith(("on_", "transform_")) and self._is_written(name)
+        ]
+        problems = [problem for name in written if (problem := self._problem_with(name)) is not None]
+        if problems:
+            raise AttachError(tuple(problems))
+        for name in written:
+            hook = HOOKS[name]
+            yield Subscription(
+                mark=Mark(kind=hook.kind, signal=hook.signal),
+                method=hook.handler(self, getattr(self, name)),
+                written=getattr(type(self), name),
+                label=f"{type(self).__name__}.{name}",
+            )
 
+    def _is_written(self, name: str) -> bool:
+        """Whether the author wrote this method without a decorator, which would count instead."""
+        versions = [vars(kind)[name] for kind in type(self).__mro__ if name in vars(kind)]
+        is_new = callable(getattr(type(self), name)) and versions[0] is not vars(BasePlugin).get(name)
+        return is_new and not any(marks_of(version) for version in versions)
 
-class AsTheBusCalls:
-    """An overridden method of a plugin, called with what its signal hands over."""
-
-    def __init__(self, method: Any, call: Callable[..., Any], *, takes: tuple[str, ...], keywords: bool) -> None:
-        self._method = method
-        self._call = call
-        self._takes = takes
-        self._keywords = keywords
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        """The signal's parameters; TypeError when the author's method cannot be called as its hook is."""
-        given = ", ".join(f"{name}=" if self._keywords else name for name in self._takes)
+    def _problem_with(self, name: str) -> str | None:
+        """Why a method is no hook, or cannot be called as one."""
+        at = f"{source_of(getattr(type(self), name))}: {self.name}: {type(self).__name__}.{name}"
+        if name not in HOOKS:
+            near = get_close_matches(name, HOOKS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(HOOKS)}"
+            return f"{at} is no hook, so it would never be called; {hint} (a helper's name begins with _)"
+        positional, keywords = HOOKS[name].given
         try:
-            if self._keywords:
-                inspect.signature(self._method).bind(**dict.fromkeys(self._takes))
-            else:
-                inspect.signature(self._method).bind(*self._takes)
+            inspect.signature(getattr(self, name)).bind(*positional, **dict.fromkeys(keywords))
         except TypeError as error:
-            hint = "; **kwargs takes the rest" if self._keywords else ""
-            raise TypeError(f"written in the class style it is given ({given}): {error}{hint}") from None
-        return inspect.signature(self._call)
+            given = ", ".join((*positional, *(f"{keyword}=" for keyword in keywords)))
+            hint = "; **kwargs takes what you leave out" if keywords else ""
+            return f"{at} is called with ({given}): {error}{hint}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A hook that looks on: how its keyword arguments come from the event."""
+    """A hook that looks on, with keyword arguments made of the event."""
 
     signal: str
     arguments: Callable[[Any, Any], Mapping[str, Any]]
     """(plugin, event) -> keyword arguments."""
-    takes: Any
-    """The TypedDict that names them."""
+    named_by: Any
+    """The TypedDict of the arguments."""
     kind: Kind = "notification"
 
-    def bound_to(self, plugin: BasePlugin, name: str) -> AsTheBusCalls:
-        method, arguments = getattr(plugin, name), self.arguments
-        takes = tuple(self.takes.__annotations__)
-        return AsTheBusCalls(method, lambda event: method(**arguments(plugin, event)), takes=takes, keywords=True)
+    @property
+    def given(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the positional and of the keyword arguments."""
+        return (), tuple(self.named_by.__annotations__)
+
+    def handler(self, plugin: BasePlugin, method: Callable[..., Any]) -> Callable[[Any], Any]:
+        arguments = self.arguments
+        return lambda event: method(**arguments(plugin, event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +223,15 @@ class Change:
     """A hook that changes one value and is given nothing else."""
 
     signal: str
-    takes: str
+    value: str
     kind: Kind = "transform"
 
-    def bound_to(self, plugin: BasePlugin, name: str) -> AsTheBusCalls:
-        method = getattr(plugin, name)
-        return AsTheBusCalls(method, lambda value, context: method(value), takes=(self.takes,), keywords=False)
+    @property
+    def given(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (self.value,), ()
+
+    def handler(self, plugin: BasePlugin, method: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+        return lambda value, context: method(value)
 
 
 def _folders(run: RunInfo) -> FolderArguments:

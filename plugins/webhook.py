@@ -2,6 +2,7 @@
 
 import json
 import math
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from http.client import HTTPMessage
@@ -20,12 +21,12 @@ Signal = Literal["data.ready", "metrics.ready", "control.applied", "checkpoint.s
 class Webhook(Plugin):
     """POST a JSON object for each chosen event; ``{"event": "checkpoint.saved", "run": "demo", "step": 500, ...}``.
 
-    The last checkpoint's `reason` tells how the run ended. A server that is slow or down loses events, the oldest
-    first; after three failures in a row of one kind of event it is no longer tried, unless `on_error = "warn"`.
+    The last checkpoint's `reason` tells how the run ended. When the server is slow, a newer event takes the place of
+    the last waiting one of its kind; after three failures a kind is no longer posted, unless `on_error = "warn"`.
     """
 
-    lane_size = 8
-    lane_full = "drop_oldest"
+    lane_size = 4
+    lane_full = "coalesce"
 
     class Settings(PluginSettings):
         url: str = Field(description="where to post, http or https; redirects are not followed")
@@ -43,7 +44,6 @@ class Webhook(Plugin):
 
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
         super().__init__(settings, name=name)
-        self._run = ""
         self._posted_step = 0
         """Of the last metrics.ready that was posted."""
 
@@ -89,13 +89,16 @@ class Webhook(Plugin):
 
 
 def post_json(url: str, body: Mapping[str, Any], timeout_seconds: float) -> None:
-    """Raises urllib.error.HTTPError for any answer but 2xx, also a redirect, and OSError when there is no answer."""
+    """Raises OSError for any answer but 2xx, also a redirect, and when there is none; HTTPException for gibberish."""
     request = urllib.request.Request(  # noqa: S310  # the settings allow http and https only
         url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
     )
     opener = urllib.request.build_opener(_RefuseRedirects)
-    with opener.open(request, timeout=timeout_seconds):
-        pass
+    try:
+        opener.open(request, timeout=timeout_seconds).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(f"{urlsplit(url).hostname} answered {error.code} {error.reason}") from None
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):

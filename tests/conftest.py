@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,13 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 
-from events.bus import Bus
-
-ROOT = Path(__file__).parent.parent
-STARTER = ROOT / "examples" / "starter"
-PICTURES = ROOT / "examples" / "emoji" / "pictures"
-NAMES = ("hearts/red-heart", "hearts/blue-heart", "circles/red-circle", "circles/green-circle", "fruit/lemon",
-         "fruit/cherries", "birds/owl", "birds/duck", "squares/blue-square", "animals/fox")  # fmt: skip
+from tests.small_runs import CONFIG, NAMES, PICTURES, ROOT, STARTER, Run, sets
 
 
 @pytest.fixture(scope="session")
@@ -54,75 +47,6 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-CONFIG = """
-[run]
-name = "test"
-dir = {dir}
-[model]
-path = {model}
-train = ["unet", "text_encoder"]
-from_scratch = ["unet", "text_encoder"]
-[data]
-root = {data}
-resolution = 32
-max_aspect = 1.0
-workers = 0
-[train]
-steps = 7
-batch_size = 4
-learning_rate = 1e-3
-warmup_steps = 2
-device = "cpu"
-threads = 1
-[checkpoint]
-every_steps = 2
-[preview]
-every_steps = 0
-at_start = false
-at_end = false
-count = 2
-steps = 2
-[export]
-at_end = false
-[log]
-every_steps = 2
-"""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that has ended."""
-
-    folder: Path
-    exit_code: int
-    output: str = ""
-    bus: Bus | None = None
-
-    def state(self) -> dict[str, object]:
-        """Everything the newest checkpoint holds, tensors included, by file."""
-        from safetensors.torch import load_file
-
-        newest = sorted((self.folder / "checkpoints").glob("step-*"))[-1]
-        loaded: dict[str, object] = {path.name: load_file(path) for path in newest.glob("*.safetensors")}
-        state = json.loads((newest / "state.json").read_text())
-        state.pop("run")
-        state["position"].pop("seconds")
-        return loaded | {"state": state, "step": newest.name}
-
-
-def assert_same_state(one: Run, other: Run) -> None:
-    """Bit for bit the same weights, optimizer, plugin state and position."""
-    import torch
-
-    left, right = one.state(), other.state()
-    assert left["state"] == right["state"]
-    for name, tensors in left.items():
-        if name.endswith(".safetensors"):
-            assert tensors.keys() == right[name].keys()
-            for key, tensor in tensors.items():
-                assert torch.equal(tensor, right[name][key]), f"{name}: {key}"
-
-
 @pytest.fixture
 def write_config(tmp_path: Path, model_folder: Path, picture_folder: Path) -> Callable[..., Path]:
     """Write a config.toml of a small quick run; `plugins` is TOML text appended to it."""
@@ -141,14 +65,15 @@ def train(write_config: Callable[..., Path]) -> Callable[..., Run]:
     """Train in this process, as `run.py train` does: `train("train.steps=3", plugins="...")`."""
     import run
     from core.run_folder import find_run
-    from core.session import Session
+    from core.session import Session, configure
 
     def execute(*overrides: str, plugins: str = "", fresh: bool = False) -> Run:
         path = write_config(plugins)
         config = run.load(path, list(overrides))
-        folder = find_run(config, fresh=fresh)
         bus, source = run.assemble_bus(config, path)
-        outcome = Session(config, bus, source, folder, source=str(path)).execute()
+        config = configure(bus, config, str(path))
+        folder = find_run(config, fresh=fresh)
+        outcome = Session(config, bus, source, folder).execute()
         return Run(folder=outcome.folder, exit_code=outcome.exit_code, bus=bus)
 
     return execute
@@ -161,12 +86,9 @@ def run_command(write_config: Callable[..., Path]) -> Callable[..., Run]:
     def execute(*overrides: str, plugins: str = "", arguments: Sequence[str] = (), name: str = "test") -> Run:
         path = write_config(plugins)
         command = [sys.executable, str(ROOT / "run.py"), "train", str(path), *sets(overrides), *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, start_new_session=True
+        )
         return Run(folder=path.parent / "runs" / name, exit_code=done.returncode, output=done.stdout + done.stderr)
 
     return execute
-
-
-def sets(overrides: Sequence[str]) -> list[str]:
-    """Overrides as command-line arguments."""
-    return [part for override in overrides for part in ("--set", override)]

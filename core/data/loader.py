@@ -1,6 +1,7 @@
 """Batches in the order of the plan, made by worker processes that outlive the epoch."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -35,8 +36,8 @@ class PlanSampler(Sampler[tuple[SampleKey, ...]]):
 class Waiting:
     """How long the loop waited for batches."""
 
+    since: float = field(default_factory=perf_counter)
     seconds: float = 0.0
-    batches: int = 0
 
 
 @dataclass(slots=True)
@@ -70,7 +71,6 @@ class Loader:
             except RuntimeError as error:
                 raise DataError(f"a loader worker ended or took over data.timeout_seconds: {error}") from error
             self.waiting.seconds += perf_counter() - started
-            self.waiting.batches += 1
             yield self._accept(loaded)
 
     def close(self) -> None:
@@ -96,6 +96,7 @@ class Loader:
             multiprocessing_context=context,
             timeout=self.settings.timeout_seconds if workers else 0,
             pin_memory=self.pin_memory,
+            worker_init_fn=_leave_signals_to_training,
             generator=torch.Generator(),  # else each epoch draws a seed for the workers from the global one
         )
 
@@ -107,6 +108,13 @@ class Loader:
         for key, tally in loaded.tallies.items():
             self.bus.add_tally(key, tally)
         return loaded.batch
+
+
+def _leave_signals_to_training(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the training process finishes its step and then ends the workers."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _as_it_is(loaded: Loaded | LoadFailure) -> Loaded | LoadFailure:

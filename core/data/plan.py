@@ -29,9 +29,10 @@ def plan_epoch(items: Sequence[Item], sizes: Sequence[Size], batch_size: int, se
     return tuple(batches)
 
 
-def digest(plan: Plan) -> str:
-    """A short fingerprint of a plan, to notice that a resumed run would train on another one."""
-    return hashlib.blake2b(repr([[tuple(key) for key in batch] for batch in plan]).encode(), digest_size=8).hexdigest()
+def digest(plan: Plan, items: Sequence[Item]) -> str:
+    """A short fingerprint of which items stand where, to notice that a resumed run would train on another plan."""
+    names = [[(items[key.item].id, key.repeat) for key in batch] for batch in plan]
+    return hashlib.blake2b(repr(names).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _deal(items: Sequence[Item], epoch: int, random: Random) -> list[SampleKey]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from ..data.samples import Tokenize
 
 Modules = dict[str, nn.Module]
+
+
+class FamilyFile(Protocol):
+    """What a family's file offers."""
+
+    MODULES: tuple[str, ...]
+    TRAINABLE: tuple[str, ...]
+    """Those of them that model.train may name."""
+
+    def load(self, table: ModelTable, seed: int) -> Family: ...
 
 
 class Family(Protocol):
@@ -61,37 +73,81 @@ class Family(Protocol):
 
 
 def load_family(table: ModelTable, *, seed: int) -> Family:
-    """Load a model's modules in float32 on the CPU.
+    """Load a model's modules in float32 on the CPU. Global random state stays as it is.
 
-    Raises ConfigError for a model that no family knows, with what was found.
+    Raises ConfigError for a model that no family knows, for modules it has not, and for incomplete weights.
     """
     name = detect_family(table) if table.family == "auto" else table.family
-    family = importlib.import_module(f"{__name__}.{name}")
-    loaded: Family = family.load(table, seed)
-    strangers = [module for module in (*table.train, *table.from_scratch) if module not in loaded.modules]
-    if strangers:
-        names = ", ".join(loaded.modules)
-        raise ConfigError(
-            "model", [f"model.train / model.from_scratch  {strangers[0]!r} is none of its modules: {names}"]
-        )
-    return loaded
+    file: FamilyFile = importlib.import_module(f"{__name__}.{name}")
+    if problems := list(_module_problems(table, file)):
+        raise ConfigError("model", problems)
+    quiet_libraries()
+    return file.load(table, seed)
 
 
 def detect_family(table: ModelTable) -> str:
-    """The family of a diffusers folder by the pipeline class it names; single files are Stable Diffusion 1.x."""
-    if table.path.is_file():
-        return "sd"
-    index = table.path / "model_index.json"
-    if not index.is_file():
-        raise ConfigError(
-            "model", [f"model.path  {table.path} holds no model_index.json, so it is no diffusers folder"]
-        )
-    pipeline = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    """The family of a diffusers folder by the pipeline class it names; of a single file, by that of its base_config."""
+    key, folder = config_folder(table)
+    pipeline = read_index(key, folder).get("_class_name")
     if pipeline in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
         return "sd"
-    raise ConfigError(
-        "model", [f"model.path  {table.path} is a {pipeline}; the families are: sd (StableDiffusionPipeline)"]
-    )
+    raise ConfigError("model", [f"{key}  {folder} is a {pipeline}; the families are: sd (StableDiffusionPipeline)"])
+
+
+def config_folder(table: ModelTable) -> tuple[str, Path]:
+    """The diffusers folder that holds the model's configs, and the key of the config that names it."""
+    if not table.path.is_file():
+        return "model.path", table.path
+    if table.base_config is None:
+        raise ConfigError(
+            "model", ["model.base_config  is needed beside a single file: a diffusers folder with its configs"]
+        )
+    return "model.base_config", table.base_config
+
+
+def read_index(key: str, folder: Path) -> dict[str, Any]:
+    """The folder's model_index.json. Raises ConfigError where there is none."""
+    path = folder / "model_index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(
+            "model", [f"{key}  {folder} holds no model_index.json, so it is no diffusers folder"]
+        ) from None
+    except ValueError as error:
+        raise ConfigError("model", [f"{key}  {path} is no JSON: {error}"]) from None
+    if not isinstance(index, dict):
+        raise ConfigError("model", [f"{key}  {path} is no table"])
+    return index
+
+
+def quiet_libraries() -> None:
+    """Only errors from diffusers and transformers, through our own log, and no progress bars.
+
+    What they warn of while loading, load_family checks and refuses. TRANSFORMERS_VERBOSITY and DIFFUSERS_VERBOSITY in
+    the environment have the last word on the level.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for name, library in (("DIFFUSERS", diffusers_logging), ("TRANSFORMERS", transformers_logging)):
+        if f"{name}_VERBOSITY" not in os.environ:
+            library.set_verbosity_error()
+        library.disable_default_handler()
+        library.enable_propagation()
+        library.disable_progress_bar()
+
+
+def _module_problems(table: ModelTable, file: FamilyFile) -> Iterator[str]:
+    for key, names, known in (
+        ("model.train", table.train, file.TRAINABLE),
+        ("model.from_scratch", table.from_scratch, file.MODULES),
+    ):
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                yield f"{key}  {name!r} is none of {', '.join(known)}{hint}"
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -99,13 +155,9 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.requires_grad_(False).eval()
 
 
-def parameter_count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def float_state(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A module's tensors on the CPU, floating ones in `dtype`; waits for the device."""
+    """Copies of a module's tensors on the CPU, floating ones in `dtype`; waits for the device."""
     return {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
         for name, tensor in module.state_dict().items()
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .weights import reading, require_whole, tell_unused
+from .weights import reading, require_whole, tell_unused, weight_file
 
 PREFIX = "text_model."
 
@@ -31,10 +31,11 @@ def load_text_encoder(folder: Path) -> nn.Module:
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
             ignore_mismatched_sizes=True,
         )  # fmt: skip
-    mismatched = [f"{name}: {tuple(held)} instead of {tuple(asked)}" for name, held, asked in report["mismatched_keys"]]
+    mismatched = [f"{name}, {tuple(held)} against {tuple(asked)}" for name, held, asked in report["mismatched_keys"]]
     missing = set(report["missing_keys"]) - {name for name, _, _ in report["mismatched_keys"]}
-    require_whole(folder, (name for name in missing if not name.endswith("position_ids")), mismatched)
-    tell_unused(folder, report["unexpected_keys"])
+    source = weight_file(folder, "model.safetensors")
+    require_whole(source, (name for name in missing if not name.endswith("position_ids")), mismatched)
+    tell_unused(source, report["unexpected_keys"])
     loaded: nn.Module = model
     return loaded
 
@@ -75,10 +76,27 @@ def long_standing_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name if name.startswith(PREFIX) else PREFIX + name: tensor for name, tensor in tensors.items()}
 
 
+def write_text_config(config: Any, folder: Path) -> None:
+    """`config.json`, whose dtype is float32 as in the original models, also beside weights of half precision.
+
+    transformers 5 follows it unasked while diffusers loads the UNet in float32 unasked, and only equal ones fit.
+    """
+    table = json.loads(config.to_json_string(use_diff=True))
+    table.pop("dtype", None)
+    table |= {"architectures": ["CLIPTextModel"], "torch_dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(table, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def write_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """`tokenizer.json` for new consumers, `vocab.json` and `merges.txt` for those that pin an older release."""
+    """`tokenizer.json` for new consumers, `vocab.json` and `merges.txt` for those that pin an older release.
+
+    The padding and cutting of the last call, which transformers would write too, are left out.
+    """
     tokenizer.save_pretrained(folder)
-    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    path = folder / "tokenizer.json"
+    table = json.loads(path.read_text(encoding="utf-8")) | {"padding": None, "truncation": None}
+    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    model = table["model"]
     vocabulary = dict(sorted(model["vocab"].items(), key=lambda entry: entry[1]))
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]

@@ -44,7 +44,9 @@ def in_original_shape(place: str, tensor: Tensor) -> Tensor:
 def unet_names(names: Iterable[str]) -> dict[str, str]:
     """Original names of a UNet2DConditionModel's tensors, by their own."""
     names = list(names)
-    layers = 1 + max((int(name.split(".")[3]) for name in names if name.startswith("down_blocks.0.resnets.")), default=0)
+    layers = 1 + max(
+        (int(name.split(".")[3]) for name in names if name.startswith("down_blocks.0.resnets.")), default=0
+    )
     attended = {name.split(".")[1] for name in names if name.startswith("up_blocks.") and ".attentions." in name}
     return {name: UNET + _unet_place(name, layers, attended) for name in names}
 

@@ -1,8 +1,9 @@
 """Stable Diffusion 1.x: AutoencoderKL, one CLIP text encoder, UNet2DConditionModel (Rombach et al. 2022, 2112.10752)."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,38 +13,44 @@ from events.payloads import Prompt
 from ..config import ModelTable
 from ..data.samples import Tokenize
 from ..errors import ConfigError
-from ..noise_schedule import DiscreteSchedule
+from ..noise_schedule import DiscreteSchedule, Prediction
 from ..rng import seeded_initialisation
-from . import Modules, freeze
+from . import Modules, config_folder, freeze, read_index
 from .clip import (
     ClipTokenize,
     load_text_encoder,
     load_tokenizer,
     long_standing_keys,
     new_text_encoder,
+    write_text_config,
     write_tokenizer,
 )  # fmt: skip
+from .ldm_layout import NAMES
+from .weights import from_config, from_folder, from_original, reading
 
 if TYPE_CHECKING:
     from PIL import Image
 
-TEXT = "text_encoder"
+UNET, VAE, TEXT = MODULES = ("unet", "vae", "text_encoder")
+TRAINABLE = (UNET, TEXT)
+KEPT = ("_class_name", "_diffusers_version")
+"""Of what diffusers adds to a config, what it reads again."""
 
 
 class StableDiffusion:
     """The modules and how they work together."""
 
-    denoiser = "unet"
+    denoiser = UNET
 
     def __init__(self, modules: Modules, tokenizer: Any, scheduler: Any) -> None:
+        """`scheduler` is the model's own: its noise schedule is trained on and its class and config are exported."""
         self.modules = modules
         self.tokenizers = {TEXT: tokenizer}
-        self.schedule = DiscreteSchedule(scheduler.alphas_cumprod.float(), scheduler.config.prediction_type)
+        self.schedule = noise_schedule(scheduler)
         self._scheduler = scheduler
         self._configs: dict[str, Any] = {name: module.config for name, module in modules.items()}
-        self._pipeline: Any = None
-        vae_levels = len(self._configs["vae"].block_out_channels)
-        unet_levels = len(self._configs["unet"].block_out_channels)
+        vae_levels = len(self._configs[VAE].block_out_channels)
+        unet_levels = len(self._configs[UNET].block_out_channels)
         self.pixel_multiple = 2 ** (vae_levels - 1) * 2 ** (unet_levels - 1)
 
     @property
@@ -54,7 +61,7 @@ class StableDiffusion:
         self.schedule = self.schedule.to(device)
 
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        vae, config = self.modules["vae"], self._configs["vae"]
+        vae, config = self.modules[VAE], self._configs[VAE]
         posterior = vae.encode(pixels.to(_dtype_of(vae))).latent_dist  # type: ignore[operator]  # nn.Module hides encode
         shift = getattr(config, "shift_factor", None) or 0.0
         mean, deviation = posterior.mean.float(), posterior.std.float()
@@ -65,7 +72,7 @@ class StableDiffusion:
         return embeddings
 
     def predict(self, noisy: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
-        prediction: Tensor = self.modules["unet"](noisy, t, embeddings, return_dict=False)[0]
+        prediction: Tensor = self.modules[UNET](noisy, t, embeddings, return_dict=False)[0]
         return prediction
 
     def render(self, prompts: tuple[Prompt, ...]) -> "list[Image.Image]":
@@ -84,105 +91,168 @@ class StableDiffusion:
         return pictures
 
     def pipeline(self) -> Any:
-        """The stock pipeline over the live modules, with DDIM (Song et al. 2020, 2010.02502)."""
-        if self._pipeline is None:
-            from diffusers import DDIMScheduler, StableDiffusionPipeline
+        """The stock pipeline over the modules as they are now, with DDIM (Song et al. 2020, 2010.02502).
 
-            self._pipeline = StableDiffusionPipeline(
-                vae=self.modules["vae"],
-                text_encoder=self.modules[TEXT],
-                tokenizer=self.tokenizers[TEXT],
-                unet=self.modules["unet"],
-                scheduler=DDIMScheduler.from_config(self._scheduler.config),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-            self._pipeline.set_progress_bar_config(disable=True)
-        return self._pipeline
+        Clipping is for pictures and would cut latents; the pipeline itself insists on both settings, with a warning.
+        """
+        from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+        pipeline = StableDiffusionPipeline(
+            vae=self.modules[VAE],
+            text_encoder=self.modules[TEXT],
+            tokenizer=self.tokenizers[TEXT],
+            unet=self.modules[UNET],
+            scheduler=DDIMScheduler.from_config(self._scheduler.config, clip_sample=False, steps_offset=1),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def write(
         self, folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], headers: Mapping[str, dict[str, str]]
     ) -> None:
         from safetensors.torch import save_file
 
-        self.pipeline().save_config(folder)
         for name, state in tensors.items():
             place = folder / name
             place.mkdir(parents=True, exist_ok=True)
-            is_text = name == TEXT
-            (self._configs[name].save_pretrained if is_text else self.modules[name].save_config)(place)  # type: ignore[operator]  # diffusers' and transformers' own
-            file = "model.safetensors" if is_text else "diffusion_pytorch_model.safetensors"
-            state = long_standing_keys(state) if is_text else dict(state)
-            save_file(state, place / file, metadata={"format": "pt"} | headers[name])
+            metadata = {"format": "pt"} | headers[name]
+            if name == TEXT:
+                write_text_config(self._configs[name], place)
+                save_file(long_standing_keys(state), place / "model.safetensors", metadata=metadata)
+            else:
+                _write_json(place / "config.json", _public(self._configs[name]))
+                save_file(dict(state), place / "diffusion_pytorch_model.safetensors", metadata=metadata)
         write_tokenizer(self.tokenizers[TEXT], folder / "tokenizer")
         self._scheduler.save_pretrained(folder / "scheduler")
+        _write_json(folder / "model_index.json", self._index())
+
+    def _index(self) -> dict[str, Any]:
+        """What the stock pipeline is put together from: the model's own scheduler, and no safety checker."""
+        import diffusers
+
+        nothing = [None, None]
+        return {
+            "_class_name": "StableDiffusionPipeline",
+            "_diffusers_version": diffusers.__version__,
+            "feature_extractor": nothing,
+            "image_encoder": nothing,
+            "requires_safety_checker": False,
+            "safety_checker": nothing,
+            "scheduler": ["diffusers", type(self._scheduler).__name__],
+            TEXT: ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            UNET: ["diffusers", "UNet2DConditionModel"],
+            VAE: ["diffusers", "AutoencoderKL"],
+        }
 
 
 def load(table: ModelTable, seed: int) -> StableDiffusion:
     """From a diffusers folder, or from a single file in the original layout with the configs of `model.base_config`.
 
-    Raises ConfigError for a file without `model.base_config` and for incomplete weights.
+    Raises ConfigError for what is missing or does not fit, before weights are read where that can be seen.
     """
-    modules, tokenizer, scheduler = _load_file(table) if table.path.is_file() else _load_folder(table, seed)
-    in_channels = modules["unet"].config.in_channels  # type: ignore[union-attr]  # diffusers sets config
-    latent_channels = modules["vae"].config.latent_channels  # type: ignore[union-attr]
-    if in_channels != latent_channels:
+    key, folder = config_folder(table)
+    _require_parts(key, folder)
+    _require_plain_channels(key, folder)
+    scheduler = _load_scheduler(key, folder)
+    modules = {name: freeze(_load_module(table, folder, name, seed)) for name in MODULES}
+    with reading(folder / "tokenizer"):
+        tokenizer = load_tokenizer(folder / "tokenizer")
+    return StableDiffusion(modules, tokenizer, scheduler)
+
+
+def noise_schedule(scheduler: Any) -> DiscreteSchedule:
+    """Of a scheduler's config, by the class that knows every setting of it, the zero-terminal rescale too."""
+    from diffusers import DDPMScheduler
+
+    training = DDPMScheduler.from_config(scheduler.config)
+    return DiscreteSchedule(training.alphas_cumprod.float(), training.config.prediction_type)
+
+
+def _load_module(table: ModelTable, folder: Path, name: str, seed: int) -> nn.Module:
+    if name in table.from_scratch:
+        with seeded_initialisation(seed, "initialise", name):
+            return _build(folder, name)
+    if table.path.is_file():
+        return from_original(table.path, _build_empty(folder, name), NAMES[name])
+    return load_text_encoder(folder / name) if name == TEXT else from_folder(_kind(name), folder / name)
+
+
+def _build(folder: Path, name: str) -> nn.Module:
+    return new_text_encoder(folder / name) if name == TEXT else from_config(_kind(name), folder / name)
+
+
+def _build_empty(folder: Path, name: str) -> nn.Module:
+    """To be filled from a file; only CLIP has a buffer that no file holds."""
+    if name == TEXT:
+        with seeded_initialisation("overwritten"):
+            return _build(folder, name)
+    with torch.device("meta"):
+        return _build(folder, name)
+
+
+def _kind(name: str) -> Any:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    return {UNET: UNet2DConditionModel, VAE: AutoencoderKL}[name]
+
+
+def _load_scheduler(key: str, folder: Path) -> Any:
+    """The model's own scheduler, of the class that the stock pipeline would make.
+
+    Raises ConfigError for one that is no diffusion in discrete steps, such as flow matching.
+    """
+    import diffusers
+
+    name = read_index(key, folder).get("scheduler", [None, None])[1]
+    kind = getattr(diffusers, str(name), None)
+    if kind is None:
         raise ConfigError(
-            "model", [f"model.path  the unet takes {in_channels} channels, the vae gives {latent_channels}"]
+            "model", [f"{key}  {folder}/model_index.json names the scheduler {name}, unknown to diffusers"]
         )
-    return StableDiffusion({name: freeze(module.float()) for name, module in modules.items()}, tokenizer, scheduler)
-
-
-def _load_folder(table: ModelTable, seed: int) -> tuple[Modules, Any, Any]:
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-
-    path = table.path
-    modules: Modules = {}
-    for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL)):
-        if name in table.from_scratch:
-            with seeded_initialisation(seed, "initialise", name):
-                modules[name] = kind.from_config(kind.load_config(path / name, local_files_only=True))
-        else:
-            modules[name] = _complete(kind, path / name)
-    if TEXT in table.from_scratch:
-        with seeded_initialisation(seed, "initialise", TEXT):
-            modules[TEXT] = new_text_encoder(path / TEXT)
-    else:
-        modules[TEXT] = load_text_encoder(path / TEXT)
-    scheduler = DDPMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
-    return modules, load_tokenizer(path / "tokenizer"), scheduler
-
-
-def _complete(kind: Any, folder: Path) -> nn.Module:
-    """A diffusers module from its folder; a weight without a value in the file is refused."""
-    try:
-        module, report = kind.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except OSError as error:
+    with reading(folder / "scheduler"):
+        scheduler = kind.from_pretrained(folder / "scheduler", local_files_only=True)
+    prediction = scheduler.config.get("prediction_type")
+    if not hasattr(scheduler, "alphas_cumprod") or prediction not in get_args(Prediction):
+        found = f"{name} predicting {prediction}" if prediction else name
         raise ConfigError(
-            "model", [f"{folder}: {error}; name it in model.from_scratch to start from its config alone"]
-        ) from None
-    if report["missing_keys"]:
-        missing = report["missing_keys"]
-        raise ConfigError("model", [f"{folder}: no value for {len(missing)} weights, such as {missing[0]}"])
-    loaded: nn.Module = module
-    return loaded
-
-
-def _load_file(table: ModelTable) -> tuple[Modules, Any, Any]:
-    from diffusers import DDPMScheduler, StableDiffusionPipeline
-
-    if table.base_config is None:
-        raise ConfigError(
-            "model", ["model.base_config  is needed beside a single file: a diffusers folder with its configs"]
+            "model", [f"{key}  {folder}/scheduler is a {found}; trained are {', '.join(get_args(Prediction))}"]
         )
-    pipeline = StableDiffusionPipeline.from_single_file(
-        str(table.path), config=str(table.base_config), local_files_only=True, safety_checker=None
-    )
-    modules: Modules = {"unet": pipeline.unet, "vae": pipeline.vae, TEXT: pipeline.text_encoder}
-    return modules, pipeline.tokenizer, DDPMScheduler.from_config(pipeline.scheduler.config)
+    return scheduler
+
+
+def _require_parts(key: str, folder: Path) -> None:
+    parts = [*(f"{name}/config.json" for name in MODULES), "scheduler/scheduler_config.json", "tokenizer"]
+    missing = [part for part in parts if not (folder / part).exists()]
+    if missing:
+        raise ConfigError("model", [f"{key}  {folder} holds no {part}" for part in missing])
+
+
+def _require_plain_channels(key: str, folder: Path) -> None:
+    """The UNet sees noisy latents and nothing beside them."""
+    unet, vae = (_read_json(folder / name / "config.json") for name in (UNET, VAE))
+    takes, gives = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    if takes != gives:
+        beside = ": an inpainting model, which this trainer cannot train yet" if takes == 2 * gives + 1 else ""
+        raise ConfigError("model", [f"{key}  {folder}: the unet takes {takes} channels, the vae gives {gives}{beside}"])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with reading(path):
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return table
+
+
+def _write_json(path: Path, table: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers config without what it remembers of this machine, such as the folder it came from."""
+    return {key: value for key, value in config.items() if not key.startswith("_") or key in KEPT}
 
 
 def _dtype_of(module: nn.Module) -> torch.dtype:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..rng import seeded_initialisation
 from .ldm_layout import BARE_TEXT, TEXT
 
 log = logging.getLogger("signalbox.model")
@@ -43,39 +42,46 @@ def from_folder(kind: Any, folder: Path) -> nn.Module:
         module, report = kind.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    require_whole(folder, report["missing_keys"])
-    tell_unused(folder, report["unexpected_keys"])
+    source = weight_file(folder, "diffusion_pytorch_model.safetensors")
+    require_whole(source, report["missing_keys"])
+    tell_unused(source, report["unexpected_keys"])
     loaded: nn.Module = module
     return loaded
 
 
-def from_original(path: Path, build: Callable[[], nn.Module], names_of: Callable[[Iterable[str]], dict[str, str]]) -> nn.Module:
-    """A module in float32 out of a single file in the original layout; `names_of` is one of `ldm_layout.NAMES`.
+def from_original(path: Path, module: nn.Module, names_of: Callable[[Iterable[str]], dict[str, str]]) -> nn.Module:
+    """The module filled in float32 out of a single file in the original layout; `names_of` is one of `ldm_layout.NAMES`.
 
-    Only the module's own weights are read; the file's averaged ones (`model_ema.`) are not, as in the stock loader.
+    Only the model's own weights are read; the file's averaged ones (`model_ema.`) are not, as in the stock loader.
     """
-    with seeded_initialisation("overwritten"):
-        module = build()
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     module.load_state_dict(_read(path, names_of(shapes), shapes), assign=True)
     return module
 
 
 def require_whole(source: Path, missing: Iterable[str], mismatched: Iterable[str] = ()) -> None:
-    """Raises ConfigError that counts the weights without a value, or with one of another shape, and names the first."""
+    """Raises ConfigError that names the first weight without a value and the first of another shape, and counts the rest."""
+    found = (("holds no value of", sorted(missing)), ("and the config differ in the shape of", sorted(mismatched)))
     problems = [
-        f"{source}: {len(names)} weights {what}, such as {names[0]}"
-        for what, names in (("have no value", sorted(missing)), ("have another shape than the config says", sorted(mismatched)))
+        f"{source} {what} {names[0]}" + (f" and {len(names) - 1} more weights" if len(names) > 1 else "")
+        for what, names in found
         if names
     ]
     if problems:
         raise ConfigError("model", problems)
 
 
+def weight_file(folder: Path, name: str) -> Path:
+    """The file to name in messages: `name`, or the folder where the weights are cut into several files."""
+    return folder / name if (folder / name).is_file() else folder
+
+
 def tell_unused(source: Path, names: Iterable[str]) -> None:
     unused = sorted(name for name in names if not name.endswith("position_ids"))
     if unused:
-        log.warning("%s: %d tensors are not part of the model and are left out, such as %s", source, len(unused), unused[0])
+        log.warning(
+            "%s: %d tensors are not part of the model and are left out, such as %s", source, len(unused), unused[0]
+        )
 
 
 def _read(path: Path, names: Mapping[str, str], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -94,7 +100,7 @@ def _read(path: Path, names: Mapping[str, str], shapes: Mapping[str, torch.Size]
             if tensor.ndim == len(shapes[name]) + 2 and tensor.shape[2:] == (1, 1):
                 tensor = tensor[:, :, 0, 0]
             if tensor.shape != shapes[name]:
-                mismatched.append(f"{found}: {tuple(tensor.shape)} instead of {tuple(shapes[name])}")
+                mismatched.append(f"{found}, {tuple(tensor.shape)} against {tuple(shapes[name])}")
             tensors[name] = tensor
     require_whole(path, missing, mismatched)
     return tensors

@@ -20,19 +20,27 @@ class Prompt:
 
     text: str
     negative: str = ""
+    """What guidance leads away from."""
     seed: int = 0
+    """Of the picture's noise."""
     width: int
     height: int
+    """In pixels."""
     steps: int
+    """Denoising steps."""
     guidance: float
+    """Scale of classifier-free guidance; 1 or less is none."""
     note: str = ""
     """Shown beside the prompt in grids, such as `held out`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewContext:
+    """The prompts of one round of previews, before any is rendered."""
+
     step: int
     reason: str
+    """As in `preview.start`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +55,32 @@ class PreviewStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewImage:
+    """One picture of a round is rendered and saved."""
+
     run: RunInfo
     step: int
     prompt: Prompt
     path: Path
+    """Where it was saved."""
     image: Image.Image
+    """RGB; every handler is given the same, so change a copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewEnd:
+    """A round is over, also when rendering failed."""
+
     run: RunInfo
     step: int
     reason: str
+    """As in `preview.start`."""
     folder: Path
+    """Of this round's pictures."""
     prompts: tuple[Prompt, ...]
     paths: tuple[Path, ...]
     """One picture a prompt; fewer when rendering failed."""
     items: tuple[Item, ...]
+    """What the run trains on."""
     sampler: Sampler
     """Renders with the weights that the previews were rendered with."""
 
@@ -75,15 +92,21 @@ class CheckpointStart:
     run: RunInfo
     step: int
     reason: str
+    """`every`, `complete`, or why it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSaved:
+    """A checkpoint is complete on disk, under its final name."""
+
     run: RunInfo
     step: int
     reason: str
+    """As in `checkpoint.start`."""
     path: Path
+    """The checkpoint's folder."""
     files: tuple[str, ...]
+    """Names of what lies in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +116,7 @@ class CheckpointLoaded:
     run: RunInfo
     step: int
     path: Path
+    """The checkpoint's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ class NoiseSchedule(Protocol):
     """How much signal and noise a timestep holds."""
 
     prediction: str
-    """`epsilon`, `v_prediction` or `flow`."""
+    """`epsilon`, `v_prediction` or `sample`."""
     timesteps: int
     """Timesteps are 0 to `timesteps` - 1."""
 
@@ -51,10 +51,13 @@ class ParameterGroup:
     """Parameters that share a learning rate."""
 
     name: str
+    """Unique; its rate is recorded as `lr/<name>`."""
     parameters: Mapping[str, torch.nn.Parameter]
     """By their name in the checkpoint, `module.path.to.weight`."""
     learning_rate: float
+    """At its peak; the schedule's factor scales it."""
     weight_decay: float
+    """Decoupled, per step and unit of learning rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class ModelContext:
     trained: tuple[str, ...]
     """Names of the modules that are trained."""
     steps: int
+    """Optimizer steps of the whole run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,9 @@ class StepParts:
     run: RunInfo
     schedule: NoiseSchedule
     steps: int
+    """Optimizer steps of the whole run."""
     device: torch.device
+    """Where the step computes."""
 
     @property
     def prediction(self) -> str:
@@ -87,7 +93,9 @@ class ModelLoaded:
 
     run: RunInfo
     modules: Mapping[str, torch.nn.Module]
+    """By name: `unet`, `text_encoder`, `vae`, ..."""
     tokenizers: Mapping[str, Any]
+    """By the text encoder that they belong to."""
     schedule: NoiseSchedule
 
 
@@ -107,5 +115,6 @@ class ModelReady:
 
     run: RunInfo
     modules: Mapping[str, torch.nn.Module]
+    """By name, on the device and wrapped as they are trained."""
     optimizer: torch.optim.Optimizer
     groups: tuple[ParameterGroup, ...]

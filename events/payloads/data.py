@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..control import Control
 from ..randomness import Streams
+from .read_only import freeze
 from .run import RunInfo
 
 if TYPE_CHECKING:
@@ -23,14 +24,19 @@ class Item:
     """Data set name and relative path: stable, never a position."""
     path: Path
     caption: str
+    """Before any plugin."""
     width: int
     height: int
     """In pixels, after EXIF orientation."""
     weight: float = 1.0
     """How often an epoch shows it; the whole part always, the rest by a draw of each epoch."""
     loss_scale: float = 1.0
+    """Factor on its loss."""
     extras: Mapping[str, Any] = field(default_factory=dict)
     """Plain values for plugins of your own; they travel to the workers with the item."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "extras")
 
 
 class SampleKey(NamedTuple):
@@ -44,8 +50,12 @@ class SampleKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataContext:
+    """What was scanned. A random choice among the items is drawn from `Streams(seed, ...)` of events.randomness."""
+
     roots: tuple[str, ...]
+    """The scanned folders, as the config names them."""
     seed: int
+    """The run's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +69,9 @@ class DataReady:
     problems: tuple[str, ...]
     """Files that were set aside, each with its reason."""
 
+    def __post_init__(self) -> None:
+        freeze(self, "buckets")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanContext:
@@ -66,8 +79,13 @@ class PlanContext:
 
     epoch: int
     items: tuple[Item, ...]
+    """What the run trains on; the numbers in sample keys count them."""
     batch_size: int
     rng: Streams
+    """Random streams of this epoch's plan; a handler is given its own, keyed also by plugin and signal."""
+
+    def for_handler(self, plugin: str, signal: str) -> PlanContext:
+        return replace(self, rng=self.rng.of(plugin, signal))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +97,7 @@ class EpochStart:
     step: int
     """Steps taken so far."""
     steps_in_epoch: int
+    """How many it will take."""
     accumulate: int
     """Batches a step in this epoch."""
     control: Control
@@ -91,7 +110,9 @@ class EpochEnd:
     run: RunInfo
     epoch: int
     step: int
+    """Steps taken so far."""
     steps_in_epoch: int
+    """How many the epoch took."""
     mean_loss: float | None
     """Over the steps whose metrics have reached the host."""
     control: Control
@@ -102,7 +123,12 @@ class SampleSettings:
     """What the step needs to know of one sample beyond picture and caption."""
 
     loss_scale: float = 1.0
+    """Factor on its loss."""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    """The item's; what a handler adds travels in `Batch.extras`."""
+
+    def __post_init__(self) -> None:
+        freeze(self, "extras")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +137,9 @@ class SampleContext:
 
     epoch: int
     sample_id: str
+    """The item's id."""
     repeat: int
+    """How many times the epoch has shown it before."""
     path: Path
     caption: str
     """As the scan found it, before any plugin."""
@@ -120,6 +148,7 @@ class SampleContext:
     target: tuple[int, int]
     """(width, height) in pixels of its bucket."""
     extras: Mapping[str, Any]
+    """The item's."""
     rng: Streams
     """Random streams of this sample; a handler is given its own, keyed also by plugin and signal."""
 
@@ -129,9 +158,12 @@ class SampleContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchContext:
+    """One batch on its way out of the loader."""
+
     epoch: int
     sample_ids: tuple[str, ...]
     rng: Streams
+    """Random streams of this batch; a handler is given its own, keyed also by plugin and signal."""
 
     def for_handler(self, plugin: str, signal: str) -> BatchContext:
         return replace(self, rng=self.rng.of(plugin, signal))
@@ -147,6 +179,7 @@ class DeviceContext:
     round: int
     """Which of the step's batches, counted from 0."""
     rng: Streams
+    """Random streams of this batch; a handler is given its own. `.torch` draws on the CPU."""
 
     def for_handler(self, plugin: str, signal: str) -> DeviceContext:
         return replace(self, rng=self.rng.of(plugin, signal))
@@ -163,10 +196,12 @@ class Batch:
     weight: Tensor
     """(B,) float32: the sample's loss scale."""
     keys: tuple[SampleKey, ...]
+    """The place of each sample in the run."""
     sample_ids: tuple[str, ...]
     captions: tuple[str, ...]
     """As the model reads them, after every plugin."""
     paths: tuple[str, ...]
+    """The pictures' files."""
     extras: tuple[Mapping[str, Any], ...]
     """By sample, what `sample.settings` put there."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..control import Control
 from .data import Batch
+from .read_only import freeze
 from .run import RunInfo
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class LiveState:
     """The objects that training changes. Look, and change them only where you know what you do; reading waits."""
 
     modules: Mapping[str, torch.nn.Module]
+    """By name, on the device and wrapped as they are trained."""
     optimizer: torch.optim.Optimizer
 
 
@@ -53,13 +55,18 @@ class StepEnd:
     step: int
     epoch: int
     step_in_epoch: int
+    """Counted from 0."""
     learning_rates: Mapping[str, float]
     """By parameter group, as used in this step."""
     batches: tuple[Batch, ...]
+    """One a round of accumulation."""
     host_seconds: float
     """Wall time on the host since `step.start`; the device may still be working."""
     live: LiveState
     control: Control
+
+    def __post_init__(self) -> None:
+        freeze(self, "learning_rates")
 
     @property
     def sample_ids(self) -> tuple[str, ...]:

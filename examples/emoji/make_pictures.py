@@ -2,7 +2,7 @@
 
     npm pack @iconify-json/fluent-emoji-flat && tar xzf iconify-json-fluent-emoji-flat-*.tgz
     pip install resvg-py
-    python examples/emoji/make_pictures.py package              # the 170-odd pictures shipped here
+    python examples/emoji/make_pictures.py package              # the pictures shipped here
     python examples/emoji/make_pictures.py package --all DIR    # every named emoji without a skin tone
 
 A picture is 64 x 64 pixels on white in at most 64 colours; its caption is its name in lower case. The folders are
@@ -30,7 +30,7 @@ CODES = {
     "birds": "1f983 1f414 1f413 1f423-1f427 1f54a 1f985 1f986 1f9a2 1f989 1f9a4 1f9a9 1f99a 1f99c 1fabf",
     "animals": "1f42d 1f42e 1f42f 1f430 1f431 1f434 1f435 1f436 1f437 1f438 1f439 1f43a 1f43b 1f43c 1f428 1f98a 1f981"
     " 1f984 1f99d",
-    "smileys": "1f600-1f637 1f641-1f644 1f910-1f915 1f917 1f920-1f925 1f927-1f92f 1f970-1f976 1f97a",
+    "smileys": "1f600-1f62f 1f634 1f637 1f644 1f914 1f917 1f920 1f929 1f970 1f973 1f976",
 }
 
 

@@ -1,17 +1,29 @@
 """Plugins that the tests of the trainer name in configs."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from events import Plugin, PluginSettings, build, on, transform
 from events.catalogue import CATALOGUE
 from events.payloads import (
-    Batch, DeviceContext, EpochEnd, EpochStart, LossFunction, MetricsReady, NoiseFunction, SampleContext, StepEnd,
-    StepParts, StepStart,
+    Batch,
+    ConfigureContext,
+    DeviceContext,
+    EpochEnd,
+    EpochStart,
+    ExportContext,
+    LossFunction,
+    MetricsReady,
+    NoiseFunction,
+    SampleContext,
+    StepEnd,
+    StepParts,
+    StepStart,
 )  # fmt: skip
-
 from events.plugin import Subscription
 from events.spec import SignalSpec
 from events.subscribe import Mark
@@ -78,7 +90,7 @@ class KillAt(Plugin):
 
 
 class SignalAt(Plugin):
-    """Sends its own process a signal in a step."""
+    """Sends the whole process group a signal in a step, as a terminal does."""
 
     class Settings(PluginSettings):
         step: int
@@ -87,7 +99,7 @@ class SignalAt(Plugin):
     @on("step.start")
     def send(self, event: StepStart) -> None:
         if event.step == self.settings.step:
-            os.kill(os.getpid(), self.settings.number)
+            os.killpg(os.getpgid(0), self.settings.number)
 
 
 class SpoilLoss(Plugin):
@@ -247,3 +259,76 @@ class RecordAll(Plugin):
             return value
 
         return look if spec.kind == "notification" else passing
+
+
+class BreakFile(Plugin):
+    """Writes nonsense into a file in a step."""
+
+    class Settings(PluginSettings):
+        path: str
+        step: int
+
+    @on("step.end")
+    def break_it(self, event: StepEnd) -> None:
+        if event.step == self.settings.step:
+            Path(self.settings.path).write_text("[[prompts")
+
+
+class FailExport(Plugin):
+    """Raises while the model is exported."""
+
+    @transform("checkpoint.tensors")
+    def fail(self, tensors: "dict[str, Tensor]", context: ExportContext) -> "dict[str, Tensor]":
+        raise RuntimeError("no export today")
+
+
+class SlowAsyncCounter(Plugin):
+    """Counts reports before and after it has waited for something slow."""
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        super().__init__(settings, name=name)
+        self.handed_over = self.done = 0
+
+    @on("metrics.ready", priority=1)
+    def count(self, event: MetricsReady) -> None:
+        self.handed_over += 1
+
+    @on("metrics.ready")
+    async def report(self, event: MetricsReady) -> None:
+        await asyncio.sleep(0.05)
+        self.done += 1
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {"handed_over": self.handed_over, "done": self.done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.handed_over, self.done = state["handed_over"], state["done"]
+
+
+class SkipAll(Plugin):
+    """Skips whatever comes."""
+
+    @on("step.start")
+    def skip(self, event: StepStart) -> None:
+        event.control.skip_batch("all of it", asker=self.name)
+
+
+class Reconfigure(Plugin):
+    """Changes the config before anything is built."""
+
+    @transform("run.configure")
+    def change(self, config: Any, context: ConfigureContext) -> Any:
+        run, train = config.run.model_copy(update={"name": "renamed"}), config.train.model_copy(update={"steps": 2})
+        return config.model_copy(update={"run": run, "train": train})
+
+
+class StopAt(Plugin):
+    """Asks the run to stop, without giving a reason."""
+
+    class Settings(PluginSettings):
+        step: int
+
+    @on("step.end")
+    def stop(self, event: StepEnd) -> None:
+        if event.step == self.settings.step:
+            event.control.stop("")

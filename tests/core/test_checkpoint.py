@@ -10,7 +10,9 @@ from core.errors import CheckpointError
 
 
 def contents(number: float = 1.0) -> Contents:
-    return Contents(tensors={"weights": {"a": torch.full((3,), number)}}, jsons={"state": {"x": 1}}, texts={"note.txt": "n"})
+    return Contents(
+        tensors={"weights": {"a": torch.full((3,), number)}}, jsons={"state": {"x": 1}}, texts={"note.txt": "n"}
+    )
 
 
 @pytest.fixture

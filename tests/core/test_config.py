@@ -9,7 +9,7 @@ import tomli
 from core.config import Config, PluginEntry
 from core.config_file import load_config, to_toml, validate
 from core.errors import ConfigError
-from tests.conftest import ROOT
+from tests.small_runs import ROOT
 
 
 def problems_of(path: Path, *overrides: str) -> str:
@@ -20,7 +20,9 @@ def problems_of(path: Path, *overrides: str) -> str:
 
 def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
-    path.write_text('[run]\nname = "a/b"\n[model]\npath = "m"\n[data]\nroot = "d"\nresolution = "big"\n[train]\nstep = 3\n')
+    path.write_text(
+        '[run]\nname = "a/b"\n[model]\npath = "m"\n[data]\nroot = "d"\nresolution = "big"\n[train]\nstep = 3\n'
+    )
     text = problems_of(path)
     assert "3 problems" in text
     assert "train.step" in text
@@ -77,7 +79,9 @@ def test_the_resolved_config_reads_back_equal(write_config: Callable[..., Path])
 
 
 def test_plugins_may_be_a_short_list_of_paths() -> None:
-    config, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": ["a.B", {"use": "c.D", "k": 1}]})
+    config, problems = validate(
+        {"model": {"path": "m"}, "data": {"root": "d"}, "plugins": ["a.B", {"use": "c.D", "k": 1}]}
+    )
     assert problems == []
     assert config is not None
     assert [(entry.use, entry.settings) for entry in config.plugin_entries] == [("a.B", {}), ("c.D", {"k": 1})]

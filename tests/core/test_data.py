@@ -1,7 +1,6 @@
 """From disk to batch: the same bytes in every process, every picture used, every bad file named."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -26,7 +25,7 @@ from events.payloads import Batch, Item
 from events.plugin import PluginTable
 from events.randomness import Streams
 from plugins.loading import build_plugins
-from tests.conftest import STARTER
+from tests.small_runs import STARTER
 
 # captions
 
@@ -177,7 +176,10 @@ def test_a_plan_depends_on_seed_and_epoch_only() -> None:
     sizes = ((32, 32),) * 20
     one = plan_epoch(items(20), sizes, 4, 7, 3)
     assert one == plan_epoch(items(20), sizes, 4, 7, 3)
-    assert len({digest(plan_epoch(items(20), sizes, 4, seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+    assert (
+        len({digest(plan_epoch(items(20), sizes, 4, seed, epoch), items(20)) for seed in (1, 2) for epoch in (0, 1)})
+        == 4
+    )
 
 
 def test_a_weight_is_dealt_whole_parts_first() -> None:
@@ -206,7 +208,9 @@ def load_epoch(picture_folder: Path, workers: int, start_method: str = "forkserv
         seed=5, crop="random", transparent="white", time_plugins=True, slow_seconds={}, trace=None
     )
     source = PluginSource(build_plugins, TABLES, Path.cwd())
-    room = SampleRoom(found, sizes, ClipTokenize("text_encoder", load_tokenizer(STARTER / "tokenizer")), settings, source)
+    room = SampleRoom(
+        found, sizes, ClipTokenize("text_encoder", load_tokenizer(STARTER / "tokenizer")), settings, source
+    )
     loader = Loader(room, table, pin_memory=False, bus=Bus())
     try:
         plans = [plan_epoch(found, sizes, 4, 5, epoch) for epoch in (0, 1)]
@@ -236,8 +240,12 @@ def test_batches_have_the_same_bytes_for_any_number_of_workers(
 
 def test_the_two_epochs_of_a_run_draw_anew(picture_folder: Path) -> None:
     batches = load_epoch(picture_folder, 0)
-    first = {key.item: caption for batch in batches[:3] for key, caption in zip(batch.keys, batch.captions, strict=True)}
-    second = {key.item: caption for batch in batches[3:] for key, caption in zip(batch.keys, batch.captions, strict=True)}
+    first = {
+        key.item: caption for batch in batches[:3] for key, caption in zip(batch.keys, batch.captions, strict=True)
+    }
+    second = {
+        key.item: caption for batch in batches[3:] for key, caption in zip(batch.keys, batch.captions, strict=True)
+    }
     assert first.keys() == second.keys()
     assert first != second
 

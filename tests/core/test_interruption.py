@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, assert_same_state
+from tests.small_runs import Run, assert_same_state
 
 STATE = """
 [[plugins]]
@@ -46,7 +46,7 @@ def test_a_run_may_go_on_with_another_number_of_workers(train: Callable[..., Run
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     train: Callable[..., Run], run_command: Callable[..., Run], number: signal.Signals, code: int
 ) -> None:
-    stopped = run_command(plugins=at("SignalAt", 3, f"number = {int(number)}\n"))
+    stopped = run_command("data.workers=1", plugins=at("SignalAt", 3, f"number = {int(number)}\n"))
     assert stopped.exit_code == code, stopped.output
     assert (stopped.folder / "checkpoints" / "step-00000003").is_dir()
     assert "go on with: python run.py train" in stopped.output
@@ -90,6 +90,14 @@ def test_a_harmless_change_is_told_and_applied(train: Callable[..., Run], caplog
     train("train.learning_rate=5e-4")
     said = [record.getMessage() for record in caplog.records if "changed since" in record.getMessage()]
     assert any("train.learning_rate" in line and "0.0005" in line for line in said)
+
+
+def test_a_changed_plan_is_told(train: Callable[..., Run], caplog: pytest.LogCaptureFixture) -> None:
+    train("train.steps=2", plugins=STATE)
+    train(plugins=STATE.replace("probability = 0.5", "probability = 0.5\npriority = 7"))
+    said = [record.getMessage() for record in caplog.records if "changed in the plan" in record.getMessage()]
+    assert len(said) == 2
+    assert "+      7  DropCaption" in said[1]
 
 
 def test_other_data_in_the_middle_of_an_epoch_is_refused(train: Callable[..., Run]) -> None:
@@ -139,3 +147,36 @@ def test_a_skipped_batch_is_used_up_without_a_step(train: Callable[..., Run]) ->
     position = run.state()["state"]["position"]  # type: ignore[index]
     assert position["step"] == 5
     assert position["epoch"] * 3 + position["batches_done"] == 6
+
+
+def test_skipping_every_batch_ends_with_an_error_and_not_never(train: Callable[..., Run]) -> None:
+    from core.errors import DataError
+
+    with pytest.raises(DataError, match="every batch of epoch 0 was skipped"):
+        train(plugins='\n[[plugins]]\nuse = "tests.core.plugins_for_tests.SkipAll"\n')
+
+
+def test_a_renamed_picture_in_the_middle_of_an_epoch_is_refused(
+    train: Callable[..., Run], picture_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from core.errors import CheckpointError
+
+    data = tmp_path / "copy"
+    shutil.copytree(picture_folder, data)
+    train(f"data.root={data}", "train.steps=2")
+    (data / "birds" / "owl.png").rename(data / "birds" / "owls.png")
+    with pytest.raises(CheckpointError, match="in the middle of epoch 0"):
+        train(f"data.root={data}")
+
+
+def test_a_configure_handler_changes_the_run_before_anything_is_made(train: Callable[..., Run]) -> None:
+    run = train(plugins='\n[[plugins]]\nuse = "tests.core.plugins_for_tests.Reconfigure"\n')
+    assert run.folder.name == "renamed"
+    assert run.state()["step"] == "step-00000002"
+
+
+def test_a_stop_ends_after_the_step_with_a_checkpoint(train: Callable[..., Run]) -> None:
+    run = train(plugins='\n[[plugins]]\nuse = "tests.core.plugins_for_tests.StopAt"\nstep = 3\n')
+    assert run.state()["step"] == "step-00000003"

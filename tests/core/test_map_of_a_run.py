@@ -8,8 +8,8 @@ import pytest
 import events.catalogue
 from events.catalogue import CATALOGUE
 from events.errors import PluginError
-from tests.conftest import Run
 from tests.core.plugins_for_tests import RecordAll
+from tests.small_runs import Run
 
 RECORD = '\n[[plugins]]\nuse = "tests.core.plugins_for_tests.RecordAll"\n'
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Run, assert_same_state
+from tests.small_runs import Run, assert_same_state
 
 PLUGINS = """
 [[plugins]]

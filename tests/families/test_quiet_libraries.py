@@ -1,0 +1,64 @@
+"""diffusers and transformers print nothing of their own: what matters is checked, and their errors join our log."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.families import quiet_libraries
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Collected(logging.Handler):
+    """What reaches the root logger; pytest's own fixture also listens where nothing is passed on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.mark.parametrize("library", ["transformers", "diffusers"])
+def test_errors_of_the_libraries_join_our_log_and_their_chatter_does_not(library: str) -> None:
+    logging.getLogger(library).propagate = False
+    quiet_libraries()
+    collected = Collected()
+    logging.getLogger().addHandler(collected)
+    try:
+        logging.getLogger(f"{library}.somewhere").error("this failed")
+        logging.getLogger(f"{library}.somewhere").warning("this is chatter")
+    finally:
+        logging.getLogger().removeHandler(collected)
+    assert collected.messages == ["this failed"]
+
+
+def test_the_environment_has_the_last_word_on_the_libraries_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.utils import logging as diffusers_logging
+
+    monkeypatch.setenv("DIFFUSERS_VERBOSITY", "info")
+    diffusers_logging.set_verbosity_info()
+    quiet_libraries()
+    assert diffusers_logging.get_verbosity() == logging.INFO
+    monkeypatch.delenv("DIFFUSERS_VERBOSITY")
+    quiet_libraries()
+    assert diffusers_logging.get_verbosity() == logging.ERROR
+
+
+def test_nothing_is_printed_while_loading_and_rendering(folder: Path, single_file: Path) -> None:
+    """In a fresh process, where no library has been told to be quiet yet."""
+    code = f"""
+from pathlib import Path
+from core.config import ModelTable
+from core.families import load_family
+from events.payloads import Prompt
+load_family(ModelTable(path=Path({str(folder)!r})), seed=0)
+family = load_family(ModelTable(path=Path({str(single_file)!r}), base_config=Path({str(folder)!r})), seed=0)
+family.render((Prompt(text="a", negative="", seed=0, width=64, height=64, steps=1, guidance=1.0),))
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

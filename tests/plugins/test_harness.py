@@ -1,0 +1,205 @@
+"""The harness runs plugins without a trainer: it fires any signal, with payloads that one call makes."""
+
+import asyncio
+import inspect
+import re
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from events import Plugin, build, on, testing, transform
+from events.catalogue import CATALOGUE
+from events.errors import AttachError, PluginError
+from events.payloads import CheckpointSaved, EpochEnd, SampleContext, StepParts
+from events.spec import Notification
+from events.testing import Harness, checkpoint_saved, epoch_end, epoch_start, sample_context, step_parts
+
+
+class Listener(Plugin):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Any] = []
+
+    @on("epoch.end")
+    def hear(self, event: EpochEnd) -> None:
+        self.heard.append(event)
+
+
+class Append(Plugin):
+    @transform("sample.caption")
+    def append(self, caption: str, sample: SampleContext) -> str:
+        return f"{caption}, {self.name}"
+
+
+def appending(name: str) -> Append:
+    return Append(name=name)
+
+
+class Double(Plugin):
+    @build("schedule")
+    def double(self, factor: Any, parts: Any) -> Any:
+        return lambda step: 2 * factor(step)
+
+
+class Saver(Plugin):
+    @on("checkpoint.saved")
+    async def save(self, event: CheckpointSaved) -> None:
+        await asyncio.sleep(0)
+        raise OSError(f"no room at step {event.step}")
+
+
+def test_it_fires_a_notification() -> None:
+    listener = Listener()
+    event = epoch_end(epoch=3)
+    Harness(listener).emit("epoch.end", event)
+    assert listener.heard == [event]
+
+
+def test_it_applies_a_transform_through_the_plugins_in_order() -> None:
+    harness = Harness(appending("one"), appending("two"))
+    assert harness.apply("sample.caption", "zero", sample_context()) == "zero, one, two"
+
+
+def test_it_composes_a_build_part_by_its_short_name() -> None:
+    factor = Harness(Double()).compose("schedule", lambda step: 1.0 * step, testing.model_context())
+    assert factor(3) == 6
+
+
+def test_drain_raises_what_an_async_handler_raised() -> None:
+    with Harness(Saver()) as harness:
+        harness.emit("checkpoint.saved", checkpoint_saved(step=7))
+        with pytest.raises(OSError, match="no room at step 7"):
+            harness.drain()
+
+
+def test_drain_raises_several_errors_as_a_group() -> None:
+    with Harness(Saver()) as harness:
+        for step in (1, 2):
+            harness.emit("checkpoint.saved", checkpoint_saved(step=step))
+        with pytest.raises(ExceptionGroup) as caught:
+            harness.drain()
+    assert [str(error) for error in caught.value.exceptions] == ["no room at step 1", "no room at step 2"]
+
+
+def test_drain_names_the_plugin_that_does_not_end() -> None:
+    class Stuck(Plugin):
+        @on("checkpoint.saved")
+        async def wait(self, event: CheckpointSaved) -> None:
+            while not gate.is_set():
+                await asyncio.sleep(0.001)
+
+    gate = threading.Event()
+    with Harness(Stuck()) as harness:
+        harness.emit("checkpoint.saved", checkpoint_saved())
+        with pytest.raises(TimeoutError, match="Stuck"):
+            harness.drain(limit_seconds=0.01)
+        gate.set()
+        harness.drain()
+
+
+def test_a_plugin_that_does_not_fit_is_refused_as_in_a_run() -> None:
+    class Wrong(Plugin):
+        @on("epoch.ends")
+        def hear(self, event: EpochEnd) -> None: ...
+
+    with pytest.raises(AttachError, match="did you mean 'epoch"):
+        Harness(Wrong())
+
+
+def test_a_failing_handler_is_named_as_in_a_run() -> None:
+    class Failing(Plugin):
+        @on("epoch.end")
+        def fail(self, event: EpochEnd) -> None:
+            raise RuntimeError("oh")
+
+    with pytest.raises(PluginError, match=r"Failing failed in Failing\.fail"):
+        Harness(Failing()).emit("epoch.end", epoch_end())
+    Harness(Failing(), on_error="warn").emit("epoch.end", epoch_end())
+
+
+def test_a_payload_of_another_signal_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"epoch\.end carries a EpochEnd, got a EpochStart"):
+        Harness().emit("epoch.end", epoch_start())
+    with pytest.raises(TypeError, match=r"sample\.caption carries a SampleContext, got a StepParts"):
+        Harness().apply("sample.caption", "a", step_parts())
+
+
+def test_a_signal_of_another_kind_is_refused_with_the_right_method() -> None:
+    with pytest.raises(TypeError, match=r"use Harness\.apply"):
+        Harness().emit("sample.caption", sample_context())
+
+
+def test_an_unknown_signal_is_refused() -> None:
+    with pytest.raises(KeyError, match=r"epoch\.ends"):
+        Harness().emit("epoch.ends", epoch_end())
+
+
+def test_leaving_it_closes_the_plugins() -> None:
+    class Closing(Plugin):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    plugin = Closing()
+    with Harness(plugin):
+        pass
+    assert plugin.closed
+
+
+@pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)
+def test_every_signal_of_the_catalogue_has_a_payload_in_one_call(spec: Any) -> None:
+    kind = spec.payload if isinstance(spec, Notification) else spec.context
+    make = getattr(testing, re.sub(r"(?<!^)([A-Z])", r"_\1", kind.__name__).lower())
+    needed = [one for one in inspect.signature(make).parameters.values() if one.default is one.empty]
+    needed = [one for one in needed if one.kind is not one.VAR_POSITIONAL]
+    assert isinstance(make(*(object() for _ in needed)), kind)
+
+
+def test_a_batch_is_made_of_its_pixels() -> None:
+    import torch
+
+    batch = testing.batch(torch.zeros(2, 3, 8, 8))
+    event = testing.step_end(batch)
+    assert event.sample_ids == ("pictures/0.png", "pictures/1.png")
+    assert batch.weight.tolist() == [1, 1]
+
+
+def test_the_cosine_schedules_snr_is_that_of_its_noise() -> None:
+    import torch
+
+    t = torch.tensor([0, 500, 999])
+    schedule = testing.CosineSchedule()
+    signal = schedule.add_noise(torch.ones(3, 1), torch.zeros(3, 1), t)
+    noise = schedule.add_noise(torch.zeros(3, 1), torch.ones(3, 1), t)
+    torch.testing.assert_close(schedule.snr(t), (signal / noise).square().flatten())
+
+
+def test_what_only_a_run_has_says_how_to_give_it() -> None:
+    with pytest.raises(AttributeError, match="give sampler="):
+        testing.preview_end().sampler.render(())
+
+
+def test_a_request_of_a_plugin_can_be_read_from_the_payload() -> None:
+    class Stopper(Plugin):
+        @on("epoch.end")
+        def stop(self, event: EpochEnd) -> None:
+            event.control.stop("enough", asker=self.name)
+
+    event = epoch_end()
+    Harness(Stopper()).emit("epoch.end", event)
+    assert [(request.reason, request.asker) for request in event.control.take("stop")] == [("enough", "Stopper")]
+
+
+def test_it_loads_without_torch() -> None:
+    told = "import sys, events.testing; print({'torch', 'numpy', 'PIL'} & set(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "set()"
+
+
+def test_step_parts_carry_the_prediction_asked_for() -> None:
+    parts: StepParts = step_parts(prediction="v_prediction")
+    assert parts.prediction == "v_prediction"
