@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from .config import Config
 from .data.scan import scan
 from .errors import ConfigError, TrainerError
-from .families import detect_family
+from .families import find_family
 from .optimisation import optimizer_problems
 from .preview import read_prompts
 from .run_folder import find_run
@@ -28,7 +28,7 @@ def check(config: Config) -> Iterator[str]:
 
 
 def _model(config: Config) -> str:
-    family = detect_family(config.model) if config.model.family == "auto" else config.model.family
+    family, _ = find_family(config.model)
     return f"model     {config.model.path} (family {family}), training {', '.join(config.model.train)}"
 
 

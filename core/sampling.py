@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from .errors import ConfigError
+from .families import quiet_libraries
 from .grid import labelled_grid
 
 
@@ -28,8 +29,9 @@ def sample_grid(
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     folder = find_export(model, run)
+    quiet_libraries()
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, steps_offset=1)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     cells: list[tuple[Image.Image | None, str, bool]] = []

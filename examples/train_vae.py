@@ -9,6 +9,7 @@ loss is mean |e| + 4 mean e^2 + 0.5 mean |gradient difference| + 1e-6 KL on pict
 """
 
 import argparse
+import json
 import math
 import random
 import time
@@ -133,6 +134,9 @@ def write(vae: AutoencoderKL, seen: torch.Tensor, unseen: torch.Tensor, out: Pat
     vae.save_pretrained(out)
     half = AutoencoderKL.from_pretrained(out, torch_dtype=torch.float16)
     half.save_pretrained(out)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)  # a folder of the machine it was made on
+    (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shown = unseen[-24:]
     decoded = vae.decode(vae.encode(shown).latent_dist.mode()).sample
     rows = torch.cat([torch.cat(list(shown), dim=2), torch.cat(list(decoded), dim=2)], dim=1).clamp(-1, 1)

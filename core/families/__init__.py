@@ -77,12 +77,21 @@ def load_family(table: ModelTable, *, seed: int) -> Family:
 
     Raises ConfigError for a model that no family knows, for modules it has not, and for incomplete weights.
     """
+    _, file = find_family(table)
+    quiet_libraries()
+    return file.load(table, seed)
+
+
+def find_family(table: ModelTable) -> tuple[str, FamilyFile]:
+    """The family's name and file, without reading any weights.
+
+    Raises ConfigError for a model that no family knows and for modules that it has not.
+    """
     name = detect_family(table) if table.family == "auto" else table.family
     file: FamilyFile = importlib.import_module(f"{__name__}.{name}")
     if problems := list(_module_problems(table, file)):
         raise ConfigError("model", problems)
-    quiet_libraries()
-    return file.load(table, seed)
+    return name, file
 
 
 def detect_family(table: ModelTable) -> str:

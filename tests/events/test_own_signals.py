@@ -69,6 +69,14 @@ def test_two_instances_of_a_plugin_share_it(attach: Attach) -> None:
     assert listener.heard == [1.0, 2.0]
 
 
+def test_an_instance_that_is_attached_later_shares_it_too(attach: Attach) -> None:
+    one, two, listener = FineMeter(), FineMeter(), Listener()
+    bus = attach((one, {"name": "one"}), listener)
+    bus.attach([(two, table_of(two, 2, name="two"))])
+    two.measure(2.0)
+    assert listener.heard == [2.0]
+
+
 def test_a_subclass_may_keep_what_it_inherits(attach: Attach) -> None:
     attach(type("FinerMeter", (FineMeter,), {})())
 

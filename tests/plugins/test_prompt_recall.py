@@ -12,6 +12,7 @@ from PIL import Image
 
 from events.payloads import Item, Prompt
 from events.testing import Harness, item, preview_end, prompt, run_info, run_start
+from plugins.ema import Ema
 from plugins.prompt_recall import PromptRecall
 
 torch.set_num_threads(1)
@@ -171,3 +172,9 @@ def test_a_preview_round_that_failed_is_passed_over(tmp_path: Path, items: tuple
     failed = preview_end(run=run_info(tmp_path), reason="end", paths=(), items=items, sampler=PaintBox())
     Harness(PromptRecall()).emit("preview.end", failed)
     assert not (tmp_path / "prompt_recall.json").exists()
+
+
+def test_it_renders_with_the_weights_of_the_previews_wherever_ema_stands_in_the_config() -> None:
+    for plugins in ((Ema(), PromptRecall()), (PromptRecall(), Ema())):
+        signals = {signal.name: signal for signal in Harness(*plugins).bus.signals}
+        assert [handler.plugin for handler in signals["preview.end"].handlers] == ["PromptRecall", "Ema"]
