@@ -87,10 +87,10 @@ class Previews:
         """One round; returns its grid. Waits for the device."""
         folder = self._run.folder / "previews" / f"step-{step:06d}"
         prompts = self._bus[PREVIEW_PROMPTS].apply(self._prompts(), PreviewContext(step=step, reason=reason))
-        self._emit_start(step, reason)
         paths: list[Path] = []
         grid: Path | None = None
         try:
+            self._emit_start(step, reason)
             folder.mkdir(parents=True, exist_ok=True)
             pictures = self._sampler.render(prompts)
             for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):

@@ -78,6 +78,7 @@ class Trainer:
     stop_reason: str = ""
     _marks: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=PROGRESS_MARKS))
     """(time, step, images) of the newest shows of progress."""
+    _steps_in_epoch: int = 0
     _skipped: int = 0
     """Steps in a row that handlers asked to skip."""
     _loss: float | None = None
@@ -113,19 +114,20 @@ class Trainer:
         plan = self.bus[EPOCH_PLAN].apply(plan, context)
         if not plan:
             raise DataError(f"epoch {at.epoch} has no batch; every item has weight 0 or was dropped by a plugin")
-        if at.epoch_started:
-            if digest(plan, self.items) != at.plan_digest:
-                raise CheckpointError(
-                    f"the run stands in the middle of epoch {at.epoch}, and its data, batch size or an epoch.plan plugin"
-                    " has changed since; set it back, or start anew with --fresh"
-                )
-            return plan
-        at.begin_epoch(digest(plan, self.items), self._setting("train.accumulate", self.config.train.accumulate))
-        signal = self.bus[EPOCH_START]
-        if signal.chain:
-            signal.emit(
+        fingerprint = digest(plan, self.items)
+        if at.epoch_started and fingerprint != at.plan_digest:
+            raise CheckpointError(
+                f"the run stands in the middle of epoch {at.epoch}, and its data, batch size or an epoch.plan plugin"
+                " has changed since; set it back, or start anew with --fresh"
+            )
+        is_new = not at.epoch_started
+        if is_new:
+            at.begin_epoch(fingerprint, self._setting("train.accumulate", self.config.train.accumulate))
+        self._steps_in_epoch = -(-len(plan) // at.accumulate)
+        if is_new and self.bus[EPOCH_START].chain:
+            self.bus[EPOCH_START].emit(
                 EpochStart(
-                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in(plan),
+                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in_epoch,
                     accumulate=at.accumulate, control=self.control,
                 )
             )  # fmt: skip
@@ -138,15 +140,12 @@ class Trainer:
         if signal.chain:
             signal.emit(
                 EpochEnd(
-                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in(plan),
+                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in_epoch,
                     mean_loss=at.mean_loss(), control=self.control,
                 )
             )  # fmt: skip
         at.end_epoch()
         self._act_on_requests()
-
-    def _steps_in(self, plan: Plan) -> int:
-        return -(-len(plan) // self.position.accumulate)
 
     def _steps(self, plan: Plan) -> Iterator[tuple[Batch, ...]]:
         """What is left of the plan, as one tuple of device batches for each step."""
@@ -168,7 +167,8 @@ class Trainer:
         if self.bus[STEP_START].chain:
             self.bus[STEP_START].emit(
                 StepStart(
-                    run=self.run, step=at.step + 1, epoch=at.epoch, step_in_epoch=step_in_epoch, batches=batches,
+                    run=self.run, step=at.step + 1, epoch=at.epoch, step_in_epoch=step_in_epoch,
+                    steps_in_epoch=self._steps_in_epoch, batches=batches,
                     live=self.live, control=self.control,
                 )
             )  # fmt: skip
@@ -187,7 +187,8 @@ class Trainer:
         if self.bus[STEP_END].chain:
             self.bus[STEP_END].emit(
                 StepEnd(
-                    run=self.run, step=at.step, epoch=at.epoch, step_in_epoch=step_in_epoch, learning_rates=rates,
+                    run=self.run, step=at.step, epoch=at.epoch, step_in_epoch=step_in_epoch,
+                    steps_in_epoch=self._steps_in_epoch, learning_rates=rates,
                     batches=batches, host_seconds=seconds, live=self.live, control=self.control,
                 )
             )  # fmt: skip

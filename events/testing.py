@@ -321,21 +321,21 @@ def live_state(
 
 def step_start(
     *batches: payloads.Batch, run: payloads.RunInfo = RUN, step: int = 1, epoch: int = 0, step_in_epoch: int = 0,
-    live: payloads.LiveState | None = None, control: Control | None = None,
+    steps_in_epoch: int = 10, live: payloads.LiveState | None = None, control: Control | None = None,
 ) -> payloads.StepStart:  # fmt: skip
     return payloads.StepStart(
-        run=run, step=step, epoch=epoch, step_in_epoch=step_in_epoch, batches=batches,
+        run=run, step=step, epoch=epoch, step_in_epoch=step_in_epoch, steps_in_epoch=steps_in_epoch, batches=batches,
         live=live or live_state(), control=control or _control(),
     )  # fmt: skip
 
 
 def step_end(
     *batches: payloads.Batch, run: payloads.RunInfo = RUN, step: int = 1, epoch: int = 0, step_in_epoch: int = 0,
-    learning_rates: Mapping[str, float] = NOTHING, host_seconds: float = 0.5, live: payloads.LiveState | None = None,
+    steps_in_epoch: int = 10, learning_rates: Mapping[str, float] = NOTHING, host_seconds: float = 0.5, live: payloads.LiveState | None = None,
     control: Control | None = None,
 ) -> payloads.StepEnd:  # fmt: skip
     return payloads.StepEnd(
-        run=run, step=step, epoch=epoch, step_in_epoch=step_in_epoch,
+        run=run, step=step, epoch=epoch, step_in_epoch=step_in_epoch, steps_in_epoch=steps_in_epoch,
         learning_rates=learning_rates or {"unet": 1e-4}, batches=batches, host_seconds=host_seconds,
         live=live or live_state(), control=control or _control(),
     )  # fmt: skip

@@ -75,7 +75,7 @@ class EpochArguments(HookArguments):
     """Steps in the epoch."""
 
 
-class StepArguments(HookArguments):
+class StepArguments(EpochArguments):
     local_step: int
     """Within the epoch, counted from 0."""
     batch: Batch | None
@@ -264,13 +264,13 @@ def _hook(plugin: BasePlugin, event: EpochStart | EpochEnd | StepStart | StepEnd
     }
 
 
-def _epoch(plugin: BasePlugin, event: EpochStart | EpochEnd) -> EpochArguments:
+def _epoch(plugin: BasePlugin, event: EpochStart | EpochEnd | StepStart | StepEnd) -> EpochArguments:
     return {**_hook(plugin, event), "epoch_length": event.steps_in_epoch}
 
 
 def _step(plugin: BasePlugin, event: StepStart | StepEnd) -> StepArguments:
     return {
-        **_hook(plugin, event),
+        **_epoch(plugin, event),
         "local_step": event.step_in_epoch,
         "batch": next(iter(event.batches), None),
         "batches": event.batches,

@@ -10,14 +10,14 @@ from events.payloads import PreviewEnd
 
 
 class PreviewEvolution(Plugin):
-    """Keep `<run>/previews/evolution.png` up to date: a row for each prompt, a column for each step.
+    """Keep `<run>/previews/evolution.png` up to date: a row for each step, a column for each prompt.
 
     It is made from the pictures in `previews/step-NNNNNN/`. A prompt that was not rendered at a step, because the
-    prompts file has changed since, has an empty place there. Rows of prompts with a note, such as `held out`, are red.
+    prompts file has changed since, has an empty place there. Prompts with a note, such as `held out`, are red.
     """
 
     class Settings(PluginSettings):
-        columns: int = Field(8, ge=2, description="steps shown at most: the first, the last, and some evenly between")
+        rows: int = Field(6, ge=2, description="steps shown at most: the first, the last, and some evenly between")
 
     @on("preview.end", priority=95)
     def draw(self, event: PreviewEnd) -> None:
@@ -28,15 +28,16 @@ class PreviewEvolution(Plugin):
         from core.grid import labelled_grid
 
         folder = event.run.folder / "previews"
-        steps = evenly([step for step in _steps_in(folder) if step <= event.step], self.settings.columns)
+        steps = evenly([step for step in _steps_in(folder) if step <= event.step], self.settings.rows)
+        shown = list(zip(event.prompts, event.paths, strict=False))  # fewer paths when rendering failed
         cells: list[tuple[Image.Image | None, str, bool]] = []
-        for prompt, path in zip(event.prompts, event.paths, strict=False):  # fewer paths when rendering failed
-            said = f"{prompt.text} ({prompt.note})" if prompt.note else prompt.text
-            for column, step in enumerate(steps):
+        for step in steps:
+            for prompt, path in shown:
                 picture = _folder_of(folder, step) / path.name
-                label = f"step {step}: {said}" if column == 0 else f"step {step}"
+                said = f"{prompt.text} ({prompt.note})" if prompt.note else prompt.text
+                label = f"step {step}: {said}" if prompt is event.prompts[0] else said
                 cells.append((Image.open(picture) if picture.is_file() else None, label, bool(prompt.note)))
-        labelled_grid(cells, len(steps), title=event.run.name).save(folder / "evolution.png")
+        labelled_grid(cells, len(shown), title=event.run.name).save(folder / "evolution.png")
 
 
 def evenly(steps: Sequence[int], count: int) -> list[int]:

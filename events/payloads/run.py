@@ -94,7 +94,7 @@ class ControlApplied:
 
     step: int
     kind: str
-    """`stop`, `save`, `preview` or `set`."""
+    """`stop`, `save`, `preview`, `skip_batch` or `set`."""
     key: str
     """The setting that was set, else empty."""
     value: Any

@@ -33,6 +33,7 @@ class StepStart:
     epoch: int
     step_in_epoch: int
     """Counted from 0."""
+    steps_in_epoch: int
     batches: tuple[Batch, ...]
     """One a round of accumulation."""
     live: LiveState
@@ -56,6 +57,7 @@ class StepEnd:
     epoch: int
     step_in_epoch: int
     """Counted from 0."""
+    steps_in_epoch: int
     learning_rates: Mapping[str, float]
     """By parameter group, as used in this step."""
     batches: tuple[Batch, ...]

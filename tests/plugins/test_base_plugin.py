@@ -32,7 +32,7 @@ from plugins.plugins import HOOKS, BasePlugin
 
 RUN = run_info("runs/demo", name="demo", data_roots=("cats", "dogs"))
 EPOCH = {"project_name", "log_folder", "data_root", "epoch", "global_step", "epoch_length", "arg_update_callback"}
-STEP = EPOCH - {"epoch_length"} | {"local_step", "batch", "batches", "live_state"}
+STEP = EPOCH | {"local_step", "batch", "batches", "live_state"}
 TRAINING = {"project_name", "log_folder", "data_root", "global_step"}
 
 

@@ -1,4 +1,4 @@
-"""PreviewEvolution keeps one page with a row for each prompt and a column for each preview step."""
+"""PreviewEvolution keeps one page with a row for each preview step and a column for each prompt."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ RED, LIME, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 HEART, CIRCLE = prompt("red heart"), prompt("blue circle", note="held out")
 
 
-def render(folder: Path, step: int, *pictures: tuple[Prompt, tuple[int, int, int]], columns: int = 8) -> Image.Image:
+def render(folder: Path, step: int, *pictures: tuple[Prompt, tuple[int, int, int]], rows: int = 8) -> Image.Image:
     """One preview round of these prompts in these colours, and the page after it."""
     paths = []
     for number, (one, colour) in enumerate(pictures):
@@ -25,7 +25,7 @@ def render(folder: Path, step: int, *pictures: tuple[Prompt, tuple[int, int, int
         Image.new("RGB", (32, 32), colour).save(path)
         paths.append(path)
     event = preview_end(run=run_info(folder), step=step, prompts=tuple(one for one, _ in pictures), paths=tuple(paths))
-    Harness(PreviewEvolution(PreviewEvolution.Settings(columns=columns))).emit("preview.end", event)
+    Harness(PreviewEvolution(PreviewEvolution.Settings(rows=rows))).emit("preview.end", event)
     return page_of(folder)
 
 
@@ -34,25 +34,25 @@ def page_of(folder: Path) -> Image.Image:
         return page.convert("RGB")
 
 
-def corner(row: int, column: int) -> tuple[int, int]:
+def corner(prompt: int, step: int) -> tuple[int, int]:
     """Where a cell begins, below the page's title."""
-    top = LINE_PIXELS + 2 * MARGIN_PIXELS + row * (CELL_PIXELS + 2 * LINE_PIXELS + MARGIN_PIXELS)
-    return MARGIN_PIXELS + column * (CELL_PIXELS + MARGIN_PIXELS), top
+    top = LINE_PIXELS + 2 * MARGIN_PIXELS + step * (CELL_PIXELS + 2 * LINE_PIXELS + MARGIN_PIXELS)
+    return MARGIN_PIXELS + prompt * (CELL_PIXELS + MARGIN_PIXELS), top
 
 
-def colours(page: Image.Image, rows: int, columns: int) -> list[list[tuple[int, ...]]]:
+def colours(page: Image.Image, prompts: int, steps: int) -> list[list[tuple[int, ...]]]:
     half = CELL_PIXELS // 2
-    places = [[corner(row, column) for column in range(columns)] for row in range(rows)]
+    places = [[corner(prompt, step) for step in range(steps)] for prompt in range(prompts)]
     return [[page.getpixel((left + half, top + half)) for left, top in row] for row in places]  # type: ignore[misc]
 
 
-def label_colours(page: Image.Image, row: int, column: int) -> set[tuple[int, int, int]]:
-    left, top = corner(row, column)
+def label_colours(page: Image.Image, prompt: int, step: int) -> set[tuple[int, int, int]]:
+    left, top = corner(prompt, step)
     strip = page.crop((left, top + CELL_PIXELS, left + CELL_PIXELS, top + CELL_PIXELS + 2 * LINE_PIXELS))
     return {colour for _, colour in strip.getcolors(1 << 16)}  # type: ignore[misc, union-attr]
 
 
-def test_a_row_is_a_prompt_and_a_column_a_step(tmp_path: Path) -> None:
+def test_a_row_is_a_step_and_a_column_a_prompt(tmp_path: Path) -> None:
     render(tmp_path, 0, (HEART, WHITE), (CIRCLE, WHITE))
     render(tmp_path, 100, (HEART, LIME), (CIRCLE, RED))
     page = render(tmp_path, 200, (HEART, RED), (CIRCLE, BLUE))
@@ -61,7 +61,7 @@ def test_a_row_is_a_prompt_and_a_column_a_step(tmp_path: Path) -> None:
 
 def test_it_shows_at_most_so_many_steps_the_first_and_the_last_among_them(tmp_path: Path) -> None:
     for step in range(0, 100, 10):
-        page = render(tmp_path, step, (HEART, (step, 0, 0)), columns=4)
+        page = render(tmp_path, step, (HEART, (step, 0, 0)), rows=4)
     assert [colour[0] for colour in colours(page, 1, 4)[0]] == [0, 30, 60, 90]
 
 
@@ -69,7 +69,7 @@ def test_steps_after_this_one_are_of_an_earlier_session_and_not_shown(tmp_path: 
     for step, colour in ((0, RED), (10, LIME), (20, BLUE)):
         render(tmp_path, step, (HEART, colour))
     page = render(tmp_path, 10, (HEART, BLUE))
-    assert page.width == corner(0, 2)[0]
+    assert page.height == corner(0, 2)[1]
     assert colours(page, 1, 2) == [[RED, BLUE]]
 
 
@@ -89,7 +89,7 @@ def test_a_prompt_with_a_note_is_labelled_in_red(tmp_path: Path) -> None:
 def test_each_picture_has_a_label(tmp_path: Path) -> None:
     render(tmp_path, 0, (HEART, RED))
     page = render(tmp_path, 10, (HEART, RED))
-    assert all(len(label_colours(page, 0, column)) > 1 for column in (0, 1))
+    assert all(len(label_colours(page, 0, step)) > 1 for step in (0, 1))
 
 
 def test_a_round_that_failed_leaves_the_page_as_it_is(tmp_path: Path) -> None:
