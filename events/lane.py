@@ -6,6 +6,7 @@ import threading
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, perf_counter
@@ -195,14 +196,8 @@ class Lane:
             except GeneratorExit:
                 raise
             except BaseException as error:
-                self._undo_cancellation()
                 if not self.is_stuck:  # else it was given up, which has been said
                     self._room.failures.append(AsyncFailure(job.handler, error, job.event))
-
-    def _undo_cancellation(self) -> None:
-        """Only the job was cancelled; the task goes on with the next."""
-        while self._task is not None and self._task.cancelling():
-            self._task.uncancel()
 
     @types.coroutine
     def _stepwise(self, job: Job, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
@@ -221,6 +216,10 @@ class Lane:
                     self._name_busy(job.handler, held)
             try:
                 send = partial(coroutine.send, (yield awaited))
+            except GeneratorExit:  # the loop is gone; a handler that will not end is left as it is
+                with suppress(RuntimeError):
+                    coroutine.close()
+                raise
             except BaseException as error:  # a cancellation or a failed await, which the coroutine must see
                 send = partial(coroutine.throw, error)
 

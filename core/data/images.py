@@ -17,19 +17,34 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 Crop = Literal["centre", "random"]
 
 
+MAX_PIXELS = 64_000_000
+"""More than any camera in common use takes; a small file can claim far more and fill the memory."""
+
+
 def upright_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels after EXIF orientation; reads the header only."""
-    with Image.open(path, formats=FORMATS) as image:
+    """(width, height) in pixels after EXIF orientation; reads the header only.
+
+    Raises whatever Pillow finds wrong with the file, and ValueError for more than MAX_PIXELS.
+    """
+    with _open(path) as image:
         width, height = image.size
         sideways = image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
     return (height, width) if sideways else (width, height)
 
 
 def read_upright(path: Path, transparent: str) -> Image.Image:
-    """The first frame as upright RGB, transparency over the given colour, 16 bits scaled to 8."""
-    with Image.open(path, formats=FORMATS) as image:
+    """The first frame as upright RGB, transparency over the given colour, 16 bits scaled to 8. Raises as `upright_size`."""
+    with _open(path) as image:
         image.load()
         return to_rgb(ImageOps.exif_transpose(image), transparent)
+
+
+def _open(path: Path) -> Image.Image:
+    image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(f"{image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are read")
+    return image
 
 
 def to_rgb(image: Image.Image, transparent: str) -> Image.Image:

@@ -1,5 +1,6 @@
 """Batches in the order of the plan, made by worker processes that outlive the epoch."""
 
+import logging
 import multiprocessing
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from ..config import DataTable
 from ..errors import DataError
 from .plan import Plan
 from .samples import Loaded, LoadFailure, SampleRoom
+
+log = logging.getLogger("signalbox.data")
 
 
 class PlanSampler(Sampler[tuple[SampleKey, ...]]):
@@ -50,6 +53,8 @@ class Loader:
     bus: Bus
     """The training process's, which learns what the workers' handlers cost."""
     waiting: Waiting = field(default_factory=Waiting)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Reason by path of the files that others stood in for."""
     _sampler: PlanSampler = field(default_factory=PlanSampler)
     _loader: "DataLoader[Loaded | LoadFailure] | None" = None
 
@@ -102,12 +107,28 @@ class Loader:
 
     def _accept(self, loaded: Loaded | LoadFailure) -> Batch:
         if isinstance(loaded, LoadFailure):
-            if loaded.plugin:
+            if loaded.kind == "plugin":
                 raise PluginError(loaded.text, plugin=loaded.plugin, signal=loaded.signal)
-            raise DataError(loaded.text)
+            raise DataError(loaded.text) if loaded.kind == "data" else RuntimeError(loaded.text)
+        for path, reason in loaded.unreadable:
+            self._set_aside(path, reason)
         for key, tally in loaded.tallies.items():
             self.bus.add_tally(key, tally)
         return loaded.batch
+
+    def _set_aside(self, path: str, reason: str) -> None:
+        """Name a file that another stands in for; too many of them end the run."""
+        if path in self.unreadable:
+            return
+        self.unreadable[path] = reason
+        log.warning("another picture stands in for %s, which cannot be read any more: %s", path, reason)
+        most = self.settings.max_bad_fraction * len(self.room)
+        if len(self.unreadable) > most:
+            listed = "".join(f"\n  {bad}: {why}" for bad, why in self.unreadable.items())
+            raise DataError(
+                f"{len(self.unreadable)} of {len(self.room)} pictures cannot be read, more than data.max_bad_fraction ="
+                f" {self.settings.max_bad_fraction} allows:{listed}"
+            )
 
 
 def _leave_signals_to_training(worker: int) -> None:

@@ -4,12 +4,14 @@ A worker gets (settings, plugin tables) and builds its plugins itself; live plug
 runs in every process, so a batch's bytes do not depend on how many workers there are (P12).
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from events.bus import Bus, Tally
@@ -19,6 +21,7 @@ from events.payloads import Batch, BatchContext, Item, SampleContext, SampleKey,
 from events.randomness import Streams
 
 from ..config import PluginSource
+from ..errors import DataError
 from .buckets import Size
 from .images import Crop, fit, read_upright, to_pixels
 
@@ -38,11 +41,13 @@ class SampleSettingsOfRun:
     trace: Path | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A batch, and what the worker's handlers cost while it was made."""
+    """A batch, with what went wrong and what the worker's handlers cost while it was made."""
 
     batch: Batch
+    unreadable: tuple[tuple[str, str], ...] = ()
+    """(path, reason) of each file that another picture stands in for."""
     tallies: Mapping[tuple[str, str, str], Tally] = field(default_factory=dict)
 
     def pin_memory(self) -> "Loaded":
@@ -53,16 +58,22 @@ class Loaded:
             tokens={name: ids.pin_memory() for name, ids in self.batch.tokens.items()},
             weight=self.batch.weight.pin_memory(),
         )
-        return Loaded(batch, self.tallies)
+        return replace(self, batch=batch)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFailure:
     """An exception as text and plain values, since not every exception survives the way between processes."""
 
+    kind: Literal["plugin", "data", "bug"]
     text: str
     plugin: str = ""
     signal: str = ""
+
+
+STAND_IN = 1_000_000
+"""`repeat` of a picture that stands in for an unreadable one counts from here, so that its draws are its own."""
+STAND_INS_TRIED = 8
 
 
 class SampleRoom(torch.utils.data.Dataset[Loaded | LoadFailure]):
@@ -82,20 +93,29 @@ class SampleRoom(torch.utils.data.Dataset[Loaded | LoadFailure]):
         self._settings = settings
         self._plugins = plugins
         self._bus: Bus | None = None
+        self._unreadable: list[tuple[str, str]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_bus": None}
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def __getitem__(self, keys: Sequence[SampleKey]) -> Loaded | LoadFailure:
         """Load one batch; a failure comes back as a value and is raised in the training process."""
+        self._unreadable = []
         try:
             bus = self._open()
-            batch = self._collate(bus, [self._sample(bus, key) for key in keys], keys)
-            return Loaded(batch, _take(bus.tallies))
+            read = [self._read(key) for key in keys]
+            samples = [self._sample(bus, key, image) for key, image in read]
+            batch = self._collate(bus, samples, [key for key, _ in read])
+            return Loaded(batch=batch, unreadable=tuple(self._unreadable), tallies=_take(bus.tallies))
         except PluginError as error:
-            return LoadFailure(_with_notes(error), error.plugin, error.signal)
+            return LoadFailure(kind="plugin", text=_in_full(error), plugin=error.plugin, signal=error.signal)
+        except DataError as error:
+            return LoadFailure(kind="data", text=str(error))
         except Exception as error:
-            return LoadFailure(_with_notes(error))
+            return LoadFailure(kind="bug", text=_in_full(error))
 
     def close(self) -> None:
         if self._bus is not None:
@@ -114,18 +134,34 @@ class SampleRoom(torch.utils.data.Dataset[Loaded | LoadFailure]):
             self._bus = bus
         return self._bus
 
-    def _sample(self, bus: Bus, key: SampleKey) -> tuple[Tensor, str, SampleSettings]:
+    def _read(self, key: SampleKey) -> tuple[SampleKey, Image.Image]:
+        """The key's picture, or the first readable one of a reserve that follows from the key alone, with its own key.
+
+        Raises DataError when none of the reserve can be read either.
+        """
+        size = self._sizes[key.item]
+        bucket = [index for index, other in enumerate(self._sizes) if other == size and index != key.item]
+        item = self._items[key.item]
+        Streams(self._settings.seed, "reserve", key.epoch, item.id, key.repeat).py.shuffle(bucket)
+        for index in (key.item, *bucket[:STAND_INS_TRIED]):
+            path = self._items[index].path
+            try:
+                image = read_upright(path, self._settings.transparent)
+            except Exception as error:  # Pillow raises many kinds for bad bytes
+                self._unreadable.append((str(path), f"{type(error).__name__}: {error}"))
+                continue
+            stands_in = index != key.item
+            return (SampleKey(key.epoch, index, STAND_IN + key.item) if stands_in else key), image
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in self._unreadable)
+        raise DataError(f"neither these pictures nor any that could stand in for them can be read:{listed}")
+
+    def _sample(self, bus: Bus, key: SampleKey, image: Image.Image) -> tuple[Tensor, str, SampleSettings]:
         item, size = self._items[key.item], self._sizes[key.item]
         context = SampleContext(
             epoch=key.epoch, sample_id=item.id, repeat=key.repeat, path=item.path, caption=item.caption,
             size=(item.width, item.height), target=size, extras=item.extras,
             rng=Streams(self._settings.seed, "sample", key.epoch, item.id, key.repeat),
         )  # fmt: skip
-        try:
-            image = read_upright(item.path, self._settings.transparent)
-        except Exception as error:
-            error.add_note(f"while reading {item.path}; repair or remove the file, or leave it out by data.items")
-            raise
         image = bus[SAMPLE_IMAGE].apply(image, context)
         caption = bus[SAMPLE_CAPTION].apply(item.caption, context)
         fitted = fit(image.convert("RGB"), size, self._settings.crop, context.rng.of("crop").py)
@@ -165,12 +201,7 @@ def _take(tallies: dict[tuple[str, str, str], Tally]) -> dict[tuple[str, str, st
     return taken
 
 
-def _with_notes(error: BaseException) -> str:
-    text = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-    cause = error.__cause__ if isinstance(error, PluginError) else error
-    frames = ""
-    if cause is not None and cause.__traceback__ is not None and isinstance(error, PluginError):
-        import traceback
-
-        frames = "\n" + "".join(traceback.format_exception(cause)).rstrip()
-    return text + "".join(f"\n  {note}" for note in getattr(error, "__notes__", ())) + frames
+def _in_full(error: BaseException) -> str:
+    """The message, and the traceback of what a plugin or we did wrong."""
+    cause = error.__cause__ or error
+    return f"{error}\n" + "".join(traceback.format_exception(cause)).rstrip()

@@ -10,6 +10,7 @@ from .artefacts import (
     PreviewImage,
     PreviewStart,
     Prompt,
+    Sampler,
 )  # fmt: skip
 from .build import (
     ConditioningFunction,
@@ -21,7 +22,6 @@ from .build import (
     NoiseFunction,
     NoiseSchedule,
     ParameterGroup,
-    Sampler,
     StepParts,
     TimestepFunction,
     WeightFunction,

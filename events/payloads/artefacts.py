@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .build import Sampler
 from .data import Item
 from .run import RunInfo
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,16 @@ class Prompt:
     """Scale of classifier-free guidance; 1 or less is none."""
     note: str = ""
     """Shown beside the prompt in grids, such as `held out`."""
+
+
+class Sampler(Protocol):
+    """Renders with the live modules, as the stock pipeline would."""
+
+    def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
+        """One picture a prompt; waits for the device."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> latents (B, C, h, w) on the CPU, the posterior's mean; waits for the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

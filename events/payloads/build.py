@@ -11,10 +11,8 @@ from .run import RunInfo
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
     from torch import Tensor
 
-    from .artefacts import Prompt
 
 NoiseFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
 """(latents (1, C, h, w), generator) -> noise of the same shape. Called for one sample at a time."""
@@ -97,16 +95,6 @@ class ModelLoaded:
     tokenizers: Mapping[str, Any]
     """By the text encoder that they belong to."""
     schedule: NoiseSchedule
-
-
-class Sampler(Protocol):
-    """Renders with the live modules, as the stock pipeline would."""
-
-    def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
-        """One picture a prompt; waits for the device."""
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> latents (B, C, h, w) on the CPU, the posterior's mean; waits for the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ class StepStart:
     step_in_epoch: int
     """Counted from 0."""
     steps_in_epoch: int
+    """How many there are in this epoch, at the accumulation in force."""
     batches: tuple[Batch, ...]
     """One a round of accumulation."""
     live: LiveState
@@ -58,6 +59,7 @@ class StepEnd:
     step_in_epoch: int
     """Counted from 0."""
     steps_in_epoch: int
+    """How many there are in this epoch, at the accumulation in force."""
     learning_rates: Mapping[str, float]
     """By parameter group, as used in this step."""
     batches: tuple[Batch, ...]

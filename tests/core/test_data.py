@@ -1,6 +1,8 @@
 """From disk to batch: the same bytes in every process, every picture used, every bad file named."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -16,7 +18,7 @@ from core.data.captions import caption_of
 from core.data.images import fit, read_upright, to_pixels, upright_size
 from core.data.loader import Loader
 from core.data.plan import digest, plan_epoch
-from core.data.samples import SampleRoom, SampleSettingsOfRun
+from core.data.samples import STAND_IN, SampleRoom, SampleSettingsOfRun
 from core.data.scan import names_of, scan
 from core.errors import DataError
 from core.families.clip import ClipTokenize, load_tokenizer
@@ -200,9 +202,19 @@ TABLES = (
 )
 
 
-def load_epoch(picture_folder: Path, workers: int, start_method: str = "forkserver", prefetch: int = 2) -> list[Batch]:
+def load_epoch(
+    picture_folder: Path,
+    workers: int,
+    start_method: str = "forkserver",
+    prefetch: int = 2,
+    breaks: tuple[str, ...] = (),
+) -> list[Batch]:
+    """Two epochs; the files of these names lose their end after the scan."""
     table = DataTable(root=picture_folder, resolution=32, workers=workers, start_method=start_method, prefetch=prefetch)
     found = scan(table.roots, "sidecar", 0.0).items
+    for item in found:
+        if item.path.name in breaks:
+            item.path.write_bytes(item.path.read_bytes()[:-200])
     sizes = tuple((32, 32) for _ in found)
     settings = SampleSettingsOfRun(
         seed=5, crop="random", transparent="white", time_plugins=True, slow_seconds={}, trace=None
@@ -250,15 +262,61 @@ def test_the_two_epochs_of_a_run_draw_anew(picture_folder: Path) -> None:
     assert first != second
 
 
-def test_a_file_that_breaks_after_the_scan_is_named(picture_folder: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "set"
-    broken.mkdir()
-    image = Image.effect_noise((64, 64), 50).convert("RGB")
-    image.save(broken / "half.png")
-    data = (broken / "half.png").read_bytes()
-    (broken / "half.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"half\.png"):
-        load_epoch(broken, 0)
+@pytest.fixture
+def copied(picture_folder: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Makes a folder of the pictures that a test may spoil; its name is the same each time."""
+
+    def copy() -> Path:
+        folder = tmp_path / "set"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(picture_folder, folder)
+        return folder
+
+    return copy
+
+
+def test_another_picture_stands_in_for_a_file_that_breaks_and_the_same_one_in_every_process(
+    copied: Callable[[], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = load_epoch(copied(), 0, breaks=("owl.png",)), load_epoch(copied(), 2, breaks=("owl.png",))
+    assert all(same(left, right) for left, right in zip(one, other, strict=True))
+    ids = [sample_id for batch in one for sample_id in batch.sample_ids]
+    assert len(ids) == 20
+    assert "set/birds/owl.png" not in ids
+    stands_in = [key for batch in one for key in batch.keys if key.repeat >= STAND_IN]
+    assert [key.epoch for key in stands_in] == [0, 1]
+    named = [record.getMessage() for record in caplog.records if "stands in for" in record.getMessage()]
+    assert len(named) == 2  # once for each of the two loaders
+    assert "owl.png" in named[0]
+
+
+def test_the_other_samples_are_as_they_were_when_a_file_breaks(copied: Callable[[], Path]) -> None:
+    whole, broken = load_epoch(copied(), 0), load_epoch(copied(), 0, breaks=("owl.png",))
+    kept = 0
+    for left, right in zip(whole, broken, strict=True):
+        for place, key in enumerate(left.keys):
+            if right.keys[place] == key:
+                kept += 1
+                assert torch.equal(left.pixels[place], right.pixels[place])
+    assert kept == 18
+
+
+def test_more_broken_files_than_allowed_end_the_run(copied: Callable[[], Path]) -> None:
+    with pytest.raises(DataError, match=r"2 of 10 pictures cannot be read, more than data\.max_bad_fraction") as caught:
+        load_epoch(copied(), 0, breaks=("owl.png", "duck.png"))
+    assert "owl.png" in str(caught.value)
+
+
+def test_when_nothing_can_stand_in_the_files_are_named(copied: Callable[[], Path]) -> None:
+    with pytest.raises(DataError, match="neither these pictures nor any") as caught:
+        load_epoch(copied(), 0, breaks=tuple(path.name for path in copied().rglob("*.png")))
+    assert "owl.png" in str(caught.value)
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_refused(tmp_path: Path) -> None:
+    Image.new("1", (8100, 8000)).save(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match="8100 x 8000 pixels"):
+        upright_size(tmp_path / "bomb.png")
 
 
 def test_nothing_is_left_running_when_the_loader_is_closed(picture_folder: Path) -> None:

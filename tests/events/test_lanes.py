@@ -325,6 +325,17 @@ def test_a_lane_past_the_limit_is_given_up_as_a_failure_of_its_plugin(attach: At
     assert lane_of(bus, "Logger").dropped == 3
 
 
+def test_the_limit_is_for_all_lanes_together(attach: Attach, logger: Logger, caplog: Any) -> None:
+    other = Logger(name="Other")
+    bus = attach(logger, other, lanes=impatient())
+    put(bus, 1)
+    assert other.started.wait(LONG)
+    bus.lanes.drain()
+    assert caplog.text.count("waiting for the async handlers of plugin Other") == 1
+    bus.lanes.failures.clear()
+    other.gate.set()
+
+
 def test_a_lane_that_was_given_up_works_again_when_its_handler_has_ended(attach: Attach, logger: Logger) -> None:
     bus = attach(logger, lanes=impatient())
     put(bus, 1)
@@ -457,7 +468,6 @@ def test_closing_ends_the_thread(attach: Attach, logger: Logger) -> None:
 
 
 def test_closing_ends_at_its_grace_and_names_who_did_not_end(attach: Attach, stubborn: Stubborn, caplog: Any) -> None:
-    """The grace is for all lanes together, so many stuck plugins cost no more than one."""
     others = [type(f"Stubborn{number}", (Stubborn,), {})() for number in range(3)]
     bus = attach(stubborn, *others)
     put(bus, 1)
