@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import threading
 from contextvars import ContextVar
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -82,6 +83,34 @@ def test_a_thread_that_ends_after_its_loop_harms_nobody() -> None:
     assert ended.wait(LONG)
 
 
+def test_a_thread_that_nobody_waits_for_any_more_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    gate, later = threading.Event(), threading.Event()
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(in_thread(gate.wait, LONG), timeout=0.01)
+        gate.set()
+        for thread in threading.enumerate():
+            if thread.name == "signalbox-helper":
+                thread.join(LONG)
+        asyncio.get_running_loop().call_soon(later.set)
+        while not later.is_set():
+            await asyncio.sleep(0)
+
+    asyncio.run(give_up())
+    assert caplog.text == ""
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process ends; who waits for it may be another thread, which takes a moment to say so."""
+    deadline = monotonic() + LONG
+    while pid in [process.pid for process in multiprocessing.active_children()]:
+        if monotonic() > deadline:
+            return False
+        sleep(0.01)
+    return True
+
+
 class Computing(Plugin):
     """Runs each event's function in the helper process."""
 
@@ -108,7 +137,7 @@ def test_a_process_of_its_own_computes_and_ends_with_the_run(attach: Attach) -> 
     assert pid == again != os.getpid()
     assert (quotient, error) == (2.0, ZeroDivisionError)
     bus.close()
-    assert pid not in [process.pid for process in multiprocessing.active_children()]
+    assert is_gone(pid)
 
 
 class Crashing(Computing):
@@ -146,4 +175,4 @@ def test_a_process_that_never_ends_is_ended_with_the_run(attach: Attach) -> None
     bus[METRICS_READY].emit(metrics_ready())
     assert plugin.started.wait(LONG)
     bus.close(grace_seconds=0.05)
-    assert plugin.pid not in [process.pid for process in multiprocessing.active_children()]
+    assert is_gone(plugin.pid)

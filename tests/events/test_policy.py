@@ -106,6 +106,22 @@ def test_disable_finds_the_handler_beneath_timing_and_tracing(attach: Attach, tm
     assert plugin.calls == 3
 
 
+def test_each_handler_has_its_own_count_of_failures(attach: Attach) -> None:
+    class Twice(Plugin):
+        @on("epoch.end")
+        def one(self, event: Any) -> None:
+            raise ValueError
+
+        @on("epoch.end")
+        def two(self, event: Any) -> None:
+            raise ValueError
+
+    bus = attach(Twice(), on_error="disable")
+    for _ in range(2):
+        bus[EPOCH_END].emit(epoch_end())
+    assert len(bus[EPOCH_END].handlers) == 2
+
+
 def test_disable_takes_out_one_handler_not_its_plugin(attach: Attach) -> None:
     class Mixed(Plugin):
         heard = 0
