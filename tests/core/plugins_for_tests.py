@@ -332,3 +332,11 @@ class StopAt(Plugin):
     def stop(self, event: StepEnd) -> None:
         if event.step == self.settings.step:
             event.control.stop("")
+
+
+class OnlyFirst(Plugin):
+    """Leaves one item of the data set."""
+
+    @transform("data.items")
+    def first(self, items: Any, context: Any) -> Any:
+        return items[:1]

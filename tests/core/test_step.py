@@ -236,3 +236,30 @@ def test_a_failing_handler_saves_what_was_trained(train: Callable[..., Run], tmp
     with pytest.raises(PluginError, match=r"Failing.*plugins_for_tests\.py:\d+.*step\.end.*step 3.*out of cheese"):
         train(plugins=plugin("Failing"))
     assert (tmp_path / "runs/test/checkpoints/step-00000003").is_dir()
+
+
+def test_noise_and_timesteps_are_drawn_anew_in_each_step(
+    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One picture, trained four times: what is added to it differs each time."""
+    seen: list[torch.Tensor] = []
+    original = Step._losses
+
+    def losses(self: Step, noisy, t, embeddings, target, batch):  # type: ignore[no-untyped-def]
+        seen.append(torch.cat([noisy.flatten(), t.float()]).detach().clone())
+        return original(self, noisy, t, embeddings, target, batch)
+
+    monkeypatch.setattr(Step, "_losses", losses)
+    only = '\n[[plugins]]\nuse = "tests.core.plugins_for_tests.OnlyFirst"\n'
+    train("train.steps=4", "train.batch_size=1", plugins=only)
+    assert len(seen) == 4
+    assert all(not torch.equal(seen[0], other) for other in seen[1:])
+
+
+def test_rates_reach_the_optimizer(train: Callable[..., Run]) -> None:
+    """With warm-up over four steps the first step's rate is a quarter of the peak, for each group its own."""
+    run = train(
+        "train.steps=1", "train.warmup_steps=4", "train.learning_rate=1e-3", "train.text_encoder_learning_rate=4e-4"
+    )
+    groups = run.state()["state"]["optimizer"]["groups"]  # type: ignore[index]
+    assert [(group["name"], group["lr"]) for group in groups] == [("unet", 2.5e-4), ("text_encoder", 1e-4)]
