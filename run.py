@@ -120,7 +120,7 @@ def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> 
     from events.bus import Bus
     from plugins.loading import build_plugins, tables_of
 
-    source = PluginSource(build_plugins, tables_of(config.plugin_entries), path.resolve().parent)
+    source = PluginSource(build_plugins, tables_of(config.plugins), path.resolve().parent)
     bus = Bus()
     bus.attach(source.build(source.tables, source.folder), where=("training", "worker"))
     if config.log.time_plugins:

@@ -82,6 +82,8 @@ class Artefacts:
         self.bus.surface_async_failures()
         if self.bus[CHECKPOINT_START].chain:
             self.bus[CHECKPOINT_START].emit(CheckpointStart(run=self.run, step=position.step, reason=reason))
+            self.bus.lanes.drain()  # a handler may have handed something over
+            self.bus.surface_async_failures()
         path = self.checkpoints.save(position.step, self._contents(position, metrics))
         log.info("checkpoint %s (%s, %.1f s)", path, reason, perf_counter() - begun)
         signal = self.bus[CHECKPOINT_SAVED]

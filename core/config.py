@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from events.plugin import Plugin, PluginTable
 
@@ -158,15 +167,17 @@ class Config(Table):
     preview: PreviewTable = Field(default_factory=PreviewTable)
     export: ExportTable = Field(default_factory=ExportTable)
     log: LogTable = Field(default_factory=LogTable)
-    plugins: tuple[str | PluginEntry, ...] = Field(
+    plugins: tuple[PluginEntry, ...] = Field(
         (), description="plugins in order: class paths, or tables with `use` and settings"
     )
 
-    @property
-    def plugin_entries(self) -> tuple[PluginEntry, ...]:
-        """Both forms of the plugin list as tables, the disabled ones left out."""
-        entries = (PluginEntry(use=entry) if isinstance(entry, str) else entry for entry in self.plugins)
-        return tuple(entry for entry in entries if entry.enabled)
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _spell_out(cls, entries: Any) -> Any:
+        """The short form, a class path alone, as a table."""
+        if not isinstance(entries, list | tuple):
+            return entries
+        return [{"use": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
 BuildPlugins = Callable[[Sequence[PluginTable], Path], list[tuple[Plugin, PluginTable]]]

@@ -9,10 +9,11 @@ from typing import Any
 import tomli
 from pydantic import BaseModel, ValidationError
 
-from .config import Config, PluginEntry
+from .config import Config
 from .errors import ConfigError
 
 BASE = "(command line)"
+PRIORITY = 'expected a whole number, or whole numbers by signal, as in { "sample.caption" = 40 }'
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -67,12 +68,13 @@ def validate(tree: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
     try:
         return Config.model_validate(tree), []
     except ValidationError as error:
-        found = {}
+        found: dict[tuple[int | str, ...], str] = {}
         for problem in error.errors(include_url=False):
-            location = tuple(part for part in problem["loc"] if part not in ("PluginEntry", "str"))
-            if problem["loc"][:1] == ("plugins",) and "str" in problem["loc"]:
-                continue  # the other form of a plugin entry; its own errors are told
-            found[location] = _describe(location, problem)
+            location = tuple(problem["loc"])
+            if location[:1] == ("plugins",) and location[2:3] == ("priority",):
+                found[location[:3]] = f"{problem['input']!r}: {PRIORITY}"
+            else:
+                found[location] = describe_problem(location, problem, Config)
         width = max(len(_dotted(location)) for location in found) if found else 0
         return None, [f"{_dotted(location):<{width}}  {text}" for location, text in sorted(found.items(), key=str)]
 
@@ -99,9 +101,7 @@ def to_toml(config: Config) -> str:
     for table, values in tree.items():
         lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items()), ""]
     for entry in config.plugins:
-        values = {"use": entry} if isinstance(entry, str) else entry.model_dump(mode="json", exclude_none=True)
-        if isinstance(entry, PluginEntry) and not entry.name:
-            values.pop("name", None)
+        values = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         lines += ["[[plugins]]", *(f"{toml_key(key)} = {toml_value(value)}" for key, value in values.items()), ""]
     return "\n".join(lines)
 
@@ -135,10 +135,6 @@ def describe_problem(location: Sequence[int | str], problem: Mapping[str, Any], 
         return str(problem["msg"]).removeprefix("Value error, ")
     text = str(problem["msg"])
     return f"{found!r}: {text[0].lower()}{text[1:]}" if not isinstance(found, dict) else text
-
-
-def _describe(location: tuple[int | str, ...], problem: Mapping[str, Any]) -> str:
-    return describe_problem(location, problem, Config)
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

@@ -44,7 +44,7 @@ from .artefacts import Artefacts
 from .config import Config
 from .data.buckets import Size
 from .data.loader import Loader
-from .data.plan import Plan, digest, plan_epoch
+from .data.plan import Plan, digest, plan_epoch, plan_problems
 from .device import Device
 from .errors import CheckpointError, DataError, NonFiniteError
 from .metrics import MetricsRing, Report, StepNote
@@ -112,6 +112,8 @@ class Trainer:
         rng = Streams(self.run.seed, "epoch.plan", at.epoch, "plugins")
         context = PlanContext(epoch=at.epoch, items=self.items, batch_size=size, rng=rng)
         plan = self.bus[EPOCH_PLAN].apply(plan, context)
+        for problem in plan_problems(plan, self.sizes):
+            raise DataError(f"after the epoch.plan plugins {problem}")
         if not plan:
             raise DataError(f"epoch {at.epoch} has no batch; every item has weight 0 or was dropped by a plugin")
         fingerprint = digest(plan, self.items)

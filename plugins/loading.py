@@ -17,7 +17,7 @@ from events.plugin import Plugin, PluginTable
 
 
 def tables_of(entries: Sequence[PluginEntry]) -> tuple[PluginTable, ...]:
-    """The config's entries as the tables that plugins are built from, here and in loader workers."""
+    """The config's enabled entries as the tables that plugins are built from, here and in loader workers."""
     return tuple(
         PluginTable(
             use=entry.use,
@@ -28,6 +28,7 @@ def tables_of(entries: Sequence[PluginEntry]) -> tuple[PluginTable, ...]:
             on_error=entry.on_error,
         )
         for position, entry in enumerate(entries)
+        if entry.enabled
     )
 
 
@@ -58,7 +59,7 @@ def build_plugin(table: PluginTable) -> Plugin:
         raise AttachError(tuple(_setting_problem(table, kind, problem) for problem in error.errors())) from None
     try:
         return kind(settings, name=table.name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AttachError((f"plugins[{table.position}] {table.use} cannot be made: {error!r}",)) from error
 
 
@@ -69,7 +70,7 @@ def load_class(table: PluginTable) -> type[Plugin]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise AttachError((f"{at}: {_missing(module_name, error)}",)) from None
-    except Exception as error:  # a plugin's module may fail in any way while it is imported
+    except (Exception, SystemExit) as error:  # a plugin's module may fail in any way while it is imported
         raise AttachError((f"{at}: importing {module_name} failed: {type(error).__name__}: {error}",)) from error
     kind = getattr(module, class_name, None)
     candidates = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Plugin)]

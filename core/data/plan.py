@@ -1,7 +1,7 @@
 """The epoch plan: which samples stand in which batch, a pure function of (items, buckets, batch size, seed, epoch)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from events.payloads import Item, SampleKey
@@ -27,6 +27,16 @@ def plan_epoch(items: Sequence[Item], sizes: Sequence[Size], batch_size: int, se
         batches += [tuple(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
     random.shuffle(batches)
     return tuple(batches)
+
+
+def plan_problems(plan: Plan, sizes: Sequence[Size]) -> Iterator[str]:
+    """What a batch of a plan cannot be: of items that are not there, or of more than one size."""
+    for number, batch in enumerate(plan):
+        strangers = [key.item for key in batch if not 0 <= key.item < len(sizes)]
+        if strangers:
+            yield f"batch {number} names item {strangers[0]} of {len(sizes)}"
+        elif len({sizes[key.item] for key in batch}) > 1:
+            yield f"batch {number} mixes pictures of different sizes"
 
 
 def digest(plan: Plan, items: Sequence[Item]) -> str:

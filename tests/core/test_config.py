@@ -9,6 +9,7 @@ import tomli
 from core.config import Config, PluginEntry
 from core.config_file import load_config, to_toml, validate
 from core.errors import ConfigError
+from plugins.loading import tables_of
 from tests.small_runs import ROOT
 
 
@@ -84,13 +85,30 @@ def test_plugins_may_be_a_short_list_of_paths() -> None:
     )
     assert problems == []
     assert config is not None
-    assert [(entry.use, entry.settings) for entry in config.plugin_entries] == [("a.B", {}), ("c.D", {"k": 1})]
+    assert [(entry.use, entry.settings) for entry in config.plugins] == [("a.B", {}), ("c.D", {"k": 1})]
 
 
-def test_a_disabled_plugin_is_left_out() -> None:
-    config, _ = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": [{"use": "a.B", "enabled": False}]})
+def test_a_short_form_that_is_no_class_path_is_one_problem_with_its_place() -> None:
+    _, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": ["x"]})
+    assert len(problems) == 1
+    assert problems[0].startswith("plugins[0].use  'x'")
+
+
+def test_a_wrong_priority_is_one_problem_that_shows_both_forms() -> None:
+    _, problems = validate(
+        {"model": {"path": "m"}, "data": {"root": "d"}, "plugins": [{"use": "a.B", "priority": "x"}]}
+    )
+    assert problems == [
+        "plugins[0].priority  'x': expected a whole number, or whole numbers by signal, as in"
+        ' { "sample.caption" = 40 }'
+    ]
+
+
+def test_a_disabled_plugin_is_left_out_and_the_others_keep_their_number() -> None:
+    plugins = [{"use": "a.B", "enabled": False}, "c.D"]
+    config, _ = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": plugins})
     assert config is not None
-    assert config.plugin_entries == ()
+    assert [(table.use, table.position) for table in tables_of(config.plugins)] == [("c.D", 1)]
 
 
 def test_the_shipped_config_loads_and_lists_every_key_with_its_meaning() -> None:

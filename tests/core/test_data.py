@@ -17,13 +17,13 @@ from core.data.buckets import generate_buckets, nearest_bucket
 from core.data.captions import caption_of
 from core.data.images import fit, read_upright, to_pixels, upright_size
 from core.data.loader import Loader
-from core.data.plan import digest, plan_epoch
+from core.data.plan import digest, plan_epoch, plan_problems
 from core.data.samples import STAND_IN, SampleRoom, SampleSettingsOfRun
 from core.data.scan import names_of, scan
 from core.errors import DataError
 from core.families.clip import ClipTokenize, load_tokenizer
 from events.bus import Bus
-from events.payloads import Batch, Item
+from events.payloads import Batch, Item, SampleKey
 from events.plugin import PluginTable
 from events.randomness import Streams
 from plugins.loading import build_plugins
@@ -192,6 +192,15 @@ def test_a_weight_is_dealt_whole_parts_first() -> None:
             counts[key.item] += 1
     assert set(counts) == {2, 3}
     assert 60 < counts.count(3) < 140
+
+
+def test_a_plan_of_strangers_or_of_mixed_sizes_is_told() -> None:
+    sizes = ((32, 32), (24, 40))
+    batches = ((SampleKey(0, 0, 0),), (SampleKey(0, 0, 0), SampleKey(0, 1, 0)), (SampleKey(0, 7, 0),))
+    assert list(plan_problems(batches, sizes)) == [
+        "batch 1 mixes pictures of different sizes",
+        "batch 2 names item 7 of 2",
+    ]
 
 
 # loader

@@ -138,7 +138,7 @@ def plugin_tables(page: Path) -> list[PluginTable]:
     for block in blocks(page, "toml"):
         config, _ = validate(LEAST | tomli.loads(block.text))
         assert config is not None, block
-        tables += list(tables_of(config.plugin_entries))
+        tables += list(tables_of(config.plugins))
     return [
         PluginTable(
             use=table.use, name=f"{table.name}_{number}", position=number, settings=table.settings,

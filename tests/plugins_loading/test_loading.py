@@ -90,7 +90,7 @@ def test_a_plugin_that_is_switched_off_is_left_out() -> None:
     config = Config.model_validate(
         {"model": {"path": "m"}, "data": {"root": "d"}, "plugins": [off, "plugins.captions.Affix"]}
     )
-    assert [made.use for made in tables_of(config.plugin_entries)] == ["plugins.captions.Affix"]
+    assert [made.use for made in tables_of(config.plugins)] == ["plugins.captions.Affix"]
 
 
 def test_plugins_are_made_in_the_order_of_the_config_with_name_and_settings(tmp_path: Path) -> None:
@@ -199,3 +199,13 @@ def test_every_problem_of_every_plugin_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_class_is_found_without_making_it() -> None:
     assert load_class(table("plugins.captions.Affix")) is Affix
+
+
+def test_a_module_that_ends_the_program_when_imported_is_a_problem_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving_plugin.py").write_text("import sys\nsys.exit()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    table = PluginTable(use="leaving_plugin.Leaver", name="Leaver", position=0, settings={})
+    with pytest.raises(AttachError, match=r"importing leaving_plugin failed: SystemExit"):
+        load_class(table)
