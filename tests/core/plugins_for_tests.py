@@ -27,6 +27,7 @@ from events.payloads import (
 from events.plugin import Subscription
 from events.spec import SignalSpec
 from events.subscribe import Mark
+from plugins.plugins import BasePlugin
 
 if TYPE_CHECKING:
     import torch
@@ -340,3 +341,16 @@ class OnlyFirst(Plugin):
     @transform("data.items")
     def first(self, items: Any, context: Any) -> Any:
         return items[:1]
+
+
+class RampInClassStyle(BasePlugin):
+    """Accumulates four batches a step from the second epoch on, as a plugin in the class style would."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def on_epoch_start(self, **kwargs: Any) -> None:
+        self.lengths.append(kwargs["epoch_length"])
+
+    def on_epoch_end(self, **kwargs: Any) -> None:
+        kwargs["arg_update_callback"]("grad_accum", 4)

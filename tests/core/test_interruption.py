@@ -180,3 +180,11 @@ def test_a_configure_handler_changes_the_run_before_anything_is_made(train: Call
 def test_a_stop_ends_after_the_step_with_a_checkpoint(train: Callable[..., Run]) -> None:
     run = train(plugins='\n[[plugins]]\nuse = "tests.core.plugins_for_tests.StopAt"\nstep = 3\n')
     assert run.state()["step"] == "step-00000003"
+
+
+def test_a_class_style_plugin_really_changes_the_accumulation_of_the_next_epoch(train: Callable[..., Run]) -> None:
+    """Ten pictures in batches of four are three steps, and one step once four batches are accumulated."""
+    run = train("train.steps=5", plugins='\n[[plugins]]\nuse = "tests.core.plugins_for_tests.RampInClassStyle"\n')
+    assert run.bus is not None
+    assert run.bus.plugins["RampInClassStyle"].lengths == [3, 1, 1]  # type: ignore[attr-defined]
+    assert run.state()["state"]["position"]["images"] == 30  # type: ignore[index]
