@@ -110,19 +110,25 @@ def sample(
 
 def load(path: Path, overrides: list[str]) -> "Config":
     from core.config_file import load_config
+    from plugins.loading import plugin_problems
 
-    return load_config(path, overrides)
+    return load_config(path, overrides, plugin_problems)
 
 
 def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> "tuple[Bus, PluginSource]":
     """The sealed bus with every plugin of the config attached."""
     from core.config import PluginSource
+    from core.errors import ConfigError
     from events.bus import Bus
+    from events.errors import AttachError
     from plugins.loading import build_plugins, tables_of
 
     source = PluginSource(build_plugins, tables_of(config.plugins), path.resolve().parent)
     bus = Bus()
-    bus.attach(source.build(source.tables, source.folder), where=("training", "worker"))
+    try:
+        bus.attach(source.build(source.tables, source.folder), where=("training", "worker"))
+    except AttachError as error:
+        raise ConfigError(str(path), error.problems) from error
     if config.log.time_plugins:
         bus.time_handlers(config.log.slow_seconds)
     if trace is not None:
@@ -159,19 +165,14 @@ def main() -> int:
     arguments = sys.argv[1:]
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] != "--help"):
         arguments = ["train", *arguments]
-    from core.errors import PLUGIN_EXIT_CODE, ConfigError, TrainerError
-    from events.errors import AttachError, PluginError
+    from core.errors import PLUGIN_EXIT_CODE, TrainerError
+    from events.errors import PluginError
 
     try:
         app(arguments)
     except TrainerError as error:
         typer.echo(str(error), err=True)
         return error.exit_code
-    except AttachError as error:
-        typer.echo(f"plugins: {len(error.problems)} problem(s)", err=True)
-        for problem in error.problems:
-            typer.echo(f"  {problem}", err=True)
-        return ConfigError.exit_code
     except PluginError as error:
         show_plugin_error(error)
         return PLUGIN_EXIT_CODE

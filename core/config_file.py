@@ -1,7 +1,7 @@
 """From a TOML file and `--set` overrides to a validated Config, with every problem at once; and back to TOML."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Any
@@ -9,18 +9,22 @@ from typing import Any
 import tomli
 from pydantic import BaseModel, ValidationError
 
-from .config import Config
+from .config import Config, PluginEntry
 from .errors import ConfigError
 
 BASE = "(command line)"
 PRIORITY = 'expected a whole number, or whole numbers by signal, as in { "sample.caption" = 40 }'
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+PluginProblems = Callable[[Sequence[PluginEntry], Path], Sequence[str]]
+"""What is wrong with plugins and their settings, given the config's folder; handed in, since the core knows no plugins."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), plugin_problems: PluginProblems | None = None) -> Config:
     """Read, override and validate.
 
-    Paths in the file are taken from the current folder. Raises ConfigError with all problems, or one for a file that
-    is missing or no TOML.
+    Paths in the file are taken from the current folder. Raises ConfigError with all problems, those of plugins beside
+    those of the tables, or one for a file that is missing or no TOML.
     """
     try:
         tree = tomli.loads(path.read_text(encoding="utf-8-sig"))
@@ -31,12 +35,24 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     problems = list(override(tree, overrides))
     config, more = validate(tree)
     problems += more
+    if config is not None:
+        problems += missing_paths(config)
     if config is None or problems:
-        raise ConfigError(str(path), problems)
-    problems = missing_paths(config)
-    if problems:
+        if plugin_problems is not None:
+            problems += plugin_problems(readable_entries(tree), path.resolve().parent)
         raise ConfigError(str(path), problems)
     return config
+
+
+def readable_entries(tree: Mapping[str, Any]) -> tuple[PluginEntry, ...]:
+    """The plugin entries of a tree that is not valid as a whole; a switched-off one stands in for each unreadable."""
+    entries = []
+    for entry in tree.get("plugins", ()):
+        try:
+            entries.append(PluginEntry.model_validate({"use": entry} if isinstance(entry, str) else entry))
+        except ValidationError:
+            entries.append(PluginEntry(use="not.readable", enabled=False))
+    return tuple(entries)
 
 
 def override(tree: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from core.config import PluginEntry
 from core.config_file import describe_problem
+from events.bus import Bus
 from events.errors import AttachError
 from events.plugin import Plugin, PluginTable
 
@@ -48,6 +49,15 @@ def build_plugins(tables: Sequence[PluginTable], folder: Path) -> list[tuple[Plu
     if problems:
         raise AttachError(tuple(problems))
     return built
+
+
+def plugin_problems(entries: Sequence[PluginEntry], folder: Path) -> tuple[str, ...]:
+    """Everything that is wrong with the plugins of a config, without using them."""
+    try:
+        Bus().attach(build_plugins(tables_of(entries), folder))
+    except AttachError as error:
+        return error.problems
+    return ()
 
 
 def build_plugin(table: PluginTable) -> Plugin:

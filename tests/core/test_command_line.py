@@ -113,6 +113,22 @@ probabilty = 0.1
     assert "Traceback" not in done.stderr
 
 
+def test_problems_of_tables_paths_and_plugins_are_told_together(write_config: Callable[..., Path]) -> None:
+    plugins = """
+[[plugins]]
+use = "no readable path"
+[[plugins]]
+use = "plugins.min_snr.MinSnr"
+gamam = 3
+"""
+    done = command("train", str(write_config(plugins)), "--set", "train.stepz=3")
+    assert done.returncode == 2
+    assert "3 problems" in done.stderr
+    assert "train.stepz" in done.stderr
+    assert "plugins[0].use  'no readable path'" in done.stderr
+    assert "plugins[1].gamam  is not a setting of plugins.min_snr.MinSnr; did you mean 'gamma'?" in done.stderr
+
+
 def test_no_data_ends_with_3(write_config: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = command("train", str(write_config()), "--set", f"data.root={tmp_path / 'empty'}")

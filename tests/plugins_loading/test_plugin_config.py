@@ -79,7 +79,7 @@ def test_a_run_with_a_wrong_handler_ends_with_the_exit_code_of_a_config_error(re
 
 def test_every_wrong_handler_is_shown_with_place_and_remedy_and_without_a_traceback(refused: Any) -> None:
     head, *told = refused.stderr.splitlines()
-    assert head == "plugins: 2 problem(s)"
+    assert head == "config.toml: 2 problems"
     assert "hasty_plugin.py:5: Hasty: Hasty.note subscribes to 'epoch.ends'" in told[0]
     assert told[0].endswith("did you mean 'epoch.end'?")
     assert "hasty_plugin.py:8: Hasty: Hasty.change: a handler of sample.caption takes (self, value, context)" in told[1]
