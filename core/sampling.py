@@ -26,10 +26,11 @@ def sample_grid(
     Raises ConfigError when neither a model nor a run with an export is named.
     """
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     folder = find_export(model, run)
     quiet_libraries()
+    from diffusers import DDIMScheduler, StableDiffusionPipeline  # what it says while it is imported is quiet now
+
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, steps_offset=1)
     pipeline.set_progress_bar_config(disable=True)
