@@ -120,13 +120,16 @@ def test_a_mark_written_twice_is_named() -> None:
 def test_async_is_taken_where_the_catalogue_allows_it(attach: Attach) -> None:
     async def handle(self: Any, event: Any) -> None: ...
 
-    attach(plugin_with(on("metrics.ready")(on("checkpoint.saved")(handle))))
+    bus = attach(plugin_with(on("metrics.ready")(on("checkpoint.saved")(handle))))
+    taken = [(signal.name, one.is_async) for signal in bus.signals for one in signal.handlers]
+    assert sorted(taken) == [("checkpoint.saved", True), ("metrics.ready", True)]
 
 
 def test_further_parameters_with_defaults_are_taken(attach: Attach) -> None:
     def handle(self: Any, event: Any, verbose: bool = False, **rest: Any) -> None: ...
 
-    attach(plugin_with(on("step.end")(handle)))
+    bus = attach(plugin_with(on("step.end")(handle)))
+    assert [signal.name for signal in bus.signals if signal.handlers] == ["step.end"]
 
 
 def test_two_plugins_of_one_name_are_named() -> None:

@@ -78,13 +78,15 @@ def test_an_instance_that_is_attached_later_shares_it_too(attach: Attach) -> Non
 
 
 def test_a_subclass_may_keep_what_it_inherits(attach: Attach) -> None:
-    attach(type("FinerMeter", (FineMeter,), {})())
+    bus = attach(type("FinerMeter", (FineMeter,), {})())
+    assert {spec.name for spec in FineMeter.declares} <= {signal.name for signal in bus.signals}
 
 
 @pytest.mark.parametrize("name", ["fine_meter.x", "FineMeter.x", "the_name.x", "TheName.x"])
 def test_the_room_is_the_class_or_the_config_name_in_either_spelling(attach: Attach, name: str) -> None:
     spec = Notification(name=name, meaning="", payload=Measured)
-    attach((type("FineMeter", (Plugin,), {"declares": (spec,)})(), {"name": "TheName"}))
+    bus = attach((type("FineMeter", (Plugin,), {"declares": (spec,)})(), {"name": "TheName"}))
+    assert bus[spec].name == name
 
 
 def declaring(*specs: Any, kind: str = "HTTPMeter") -> list[str]:

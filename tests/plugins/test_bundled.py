@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 import plugins
-from core.packing import pack
+from core.packing import pack, unpack
 from events import Plugin, PluginSettings
 from events.plugin import PluginTable
 from events.testing import Harness
@@ -79,8 +79,10 @@ def test_it_is_built_and_attached_from_its_table(kind: type[Plugin]) -> None:
 @each_plugin
 def test_a_checkpoint_takes_its_state_and_gives_it_back(kind: type[Plugin]) -> None:
     state = build(kind).state_dict()
-    pack(state, kind.__name__)
-    build(kind).load_state_dict(state)
+    packed = unpack(*pack(state, kind.__name__))
+    again = build(kind)
+    again.load_state_dict(packed)
+    assert pack(again.state_dict(), kind.__name__)[0] == pack(state, kind.__name__)[0]
 
 
 def test_heavy_libraries_load_only_when_they_are_needed() -> None:

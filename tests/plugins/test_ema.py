@@ -213,3 +213,4 @@ def test_an_update_on_cuda_waits_for_nothing() -> None:
         optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert float(ema.state_dict()["updates"]) == 2

@@ -80,6 +80,7 @@ def test_a_preview_round_that_failed_is_passed_over(tmp_path: Path) -> None:
     with Harness(TensorBoard()) as harness:
         harness.emit("run.start", run_start(run=run_info(tmp_path)))
         harness.emit("preview.end", preview_end(run=run_info(tmp_path)))
+    assert read(tmp_path).Tags()["images"] == []
 
 
 def test_a_missing_package_is_told_when_the_plugin_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
