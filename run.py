@@ -2,6 +2,7 @@
 
 python run.py                            trains config.toml
 python run.py train my.toml --set train.steps=100
+python run.py data my.toml               says what it would train on; --html, --look N and --plan FILE show more
 python run.py plan | events | check | sample
 """
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 ConfigPath = Annotated[Path, typer.Argument(help="the config file")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE", help="override a key; repeatable")]
-COMMANDS = ("train", "plan", "events", "sample", "check")
+COMMANDS = ("train", "plan", "events", "sample", "check", "data")
 DEFAULT_CONFIG = Path("config.toml")
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
@@ -106,6 +107,32 @@ def sample(
 
     sample_grid(prompts, model=model, run=run, out=out, count=count, steps=steps, guidance=guidance, seed=seed)
     typer.echo(f"{out}")
+
+
+@app.command()
+def data(
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006  # as above
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write the report as a page with pictures")] = None,
+    look: Annotated[
+        int, typer.Option(min=0, metavar="N", help="write N samples, plugin by plugin, to data-look.html or --html")
+    ] = 0,
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="write which picture is in which step, .jsonl or .csv")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=0, help="that --plan covers; the whole run when left out")] = 0,
+    epoch: Annotated[int, typer.Option(min=0, help="whose batches and samples are shown")] = 0,
+) -> None:
+    """Say what a config would train on, without training or reading the model's weights."""
+    loaded = load(config, overrides)
+    bus, source = assemble_bus(loaded, config)
+    from core.log import configure_logging
+    from core.report.request import Request, answer
+    from core.session import configure
+
+    loaded = configure(bus, loaded, str(config))
+    configure_logging("error")
+    answer(Request(html=html, look=look, plan=plan_file, epochs=epochs, epoch=epoch), loaded, bus, source, typer.echo)
 
 
 def load(path: Path, overrides: list[str]) -> "Config":

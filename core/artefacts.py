@@ -25,6 +25,7 @@ from .metrics import MetricsRing
 from .packing import pack, unpack
 from .position import Position
 from .preview import Previews
+from .validation import Validation
 
 log = logging.getLogger("signalbox.train")
 WEIGHTS, OPTIMIZER, PLUGINS = "weights", "optimizer", "plugins"
@@ -44,14 +45,18 @@ class Artefacts:
     groups: tuple[ParameterGroup, ...]
     checkpoints: CheckpointFolder
     previews: Previews
+    validation: Validation
     plan_lines: tuple[str, ...]
     _asked: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(self, kind: str, reason: str) -> None:
-        """Have a `save` or a `preview` at the next boundary."""
+        """Have a `save`, a `preview` or an `evaluate` at the next boundary."""
         self._asked.append((kind, reason))
 
-    def preview_at_start(self) -> None:
+    def at_start(self) -> None:
+        """What is wanted of the model before its first step."""
+        if self.config.validation.at_start:
+            self.validation.measure(0, 0, "start")
         if self.config.preview.at_start:
             self._preview(0, "start")
 
@@ -59,6 +64,9 @@ class Artefacts:
         """Whatever is due or asked for at this boundary; waits for the device only then."""
         step, asked = position.step, dict(self._asked)
         self._asked.clear()
+        every = position.settings.get("validation.every_steps", self.config.validation.every_steps)
+        if "evaluate" in asked or _due(step, every):
+            self.validation.measure(step, position.epoch, asked.get("evaluate", "every"))
         every = position.settings.get("preview.every_steps", self.config.preview.every_steps)
         if "preview" in asked or _due(step, every):
             self._preview(step, asked.get("preview", "every"))
@@ -69,8 +77,10 @@ class Artefacts:
             self.export(step)
 
     def at_end(self, position: Position, metrics: MetricsRing, *, reason: str) -> None:
-        """The last preview of a complete run, and the last checkpoint of any."""
+        """The last validation and preview of a complete run, and the last checkpoint of any."""
         asked = dict(self._asked)
+        if reason == "complete" or "evaluate" in asked:
+            self.validation.measure(position.step, position.epoch, asked.get("evaluate", "end"))
         if (self.config.preview.at_end and reason == "complete") or "preview" in asked:
             self._preview(position.step, asked.get("preview", "end"))
         self.save(position, metrics, reason)

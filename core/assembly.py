@@ -1,6 +1,7 @@
 """Put a run together, in the order of the catalogue's map: data, model, composed step, checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,12 +21,13 @@ from events.control import Control
 from events.payloads import LiveState, ModelContext, ModelLoaded, ModelReady, ParameterGroup, RunInfo, StepParts
 
 from .artefacts import Artefacts
+from .cache.caches import Caches
+from .cache.parts import CacheParts
 from .config import Config, PluginSource
-from .data.buckets import Size
-from .data.items import assign_buckets, find_items
 from .data.loader import Loader
-from .data.samples import SampleRoom, SampleSettingsOfRun
-from .data.scan import Scan
+from .data.maker import MakerSettings, SampleMaker
+from .data.samples import SampleRoom
+from .data.sets import DataSet, DataSets, FoundSets, find_sets, prepare_sets
 from .device import Device
 from .families import Family, load_family
 from .metrics import MetricsRing
@@ -37,6 +39,7 @@ from .preview import LiveSampler, Previews
 from .run_folder import RunFolder
 from .step import Step
 from .trainer import Trainer
+from .validation import Validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +64,15 @@ class Assembly:
     folder: RunFolder
     trace: Path | None
     _device: Device | None = None
-    _loader: Loader | None = None
+    _loaders: list[Loader] = field(default_factory=list)
+    _caches: Caches | None = None
 
-    def find_data(self) -> Scan:
-        return find_items(self.bus, self.run, self.config.data)
+    def find_data(self) -> FoundSets:
+        return find_sets(self.bus, self.run, self.config)
 
-    def build_trainer(self, found: Scan) -> Trainer:
+    def build_trainer(self, found: FoundSets) -> Trainer:
         """Load the model, compose the step and take back the checkpoint, if there is one."""
-        config, device = self.config, Device(self.config.train)
-        self._device = device
-        family = load_family(config.model, seed=self.run.seed)
-        sizes = assign_buckets(found, family.pixel_multiple, config.data, self.bus, self.run)
-        trained = self._prepare(family, device)
+        config, (family, device, sets, trained) = self.config, self._load(found)
         metrics = MetricsRing(device.device, config.log.every_steps)
         step = self._compose_step(family, device, trained, metrics)
         live = LiveState(modules=MappingProxyType(family.modules), optimizer=trained.optimizer)
@@ -80,22 +80,43 @@ class Assembly:
             self.bus[MODEL_READY].emit(
                 ModelReady(run=self.run, modules=live.modules, optimizer=trained.optimizer, groups=trained.groups)
             )
-        loader = self._loader = self._make_loader(found, sizes, family, device)
-        artefacts = self._make_artefacts(found, family, device, trained)
+        loaders = self._make_loaders(sets, family, device)
+        validation = Validation(
+            config=config, run=self.run, bus=self.bus, family=family, device=device, step=step, sets=sets.validation,
+            loaders={name: loader for name, loader in loaders.items() if name},
+        )  # fmt: skip
+        artefacts = self._make_artefacts(sets, family, device, trained, validation)
         position = Position()
         if self.folder.checkpoint is not None:
             position = artefacts.load(self.folder.checkpoint, metrics)
         return Trainer(
-            config=config, run=self.run, bus=self.bus, control=self.control, device=device, items=found.items,
-            sizes=sizes, loader=loader, step=step, metrics=metrics, live=live, position=position, artefacts=artefacts,
+            config=config, run=self.run, bus=self.bus, control=self.control, device=device, data=sets.training,
+            loader=loaders[""], step=step, metrics=metrics, live=live, position=position, artefacts=artefacts,
         )  # fmt: skip
+
+    def open_caches(self, found: FoundSets) -> Caches:
+        """The caches as training would use them, before anything is encoded."""
+        family, device, sets, _ = self._load(found)
+        makers = {name: self._make_maker(one, family, validation=bool(name)) for name, one in sets.named().items()}
+        return self._make_caches(makers, family, device)
 
     def close(self) -> None:
         """End the workers and forget the device."""
-        if self._loader is not None:
-            self._loader.close()
+        for loader in self._loaders:
+            loader.close()
+        if self._caches is not None:
+            self._caches.close()
         if self._device is not None:
             self._device.close()
+
+    def _load(self, found: FoundSets) -> tuple[Family, Device, DataSets, Trained]:
+        """The model on its device, and the data at the sizes that it takes."""
+        device = self._device = Device(self.config.train)
+        family = load_family(self.config.model, seed=self.run.seed)
+        family.max_tokens = self.config.data.max_tokens
+        folder = self.folder.path / "items"
+        sets = prepare_sets(found, family.pixel_multiple, self.config, self.bus, self.run, folder)
+        return family, device, sets, self._prepare(family, device)
 
     def _context(self) -> ModelContext:
         return ModelContext(run=self.run, trained=self.config.model.train, steps=self.run.steps)
@@ -114,6 +135,8 @@ class Assembly:
                 checkpoint_gradients(family.modules[name])
         family.modules = self.bus[BUILD_MODEL].compose(family.modules, self._context())
         family.to(device.device)
+        for module in family.modules.values():
+            module.to(device.device)
         groups = parameter_groups(family.modules, names, family.denoiser, config.train)
         groups = self.bus[BUILD_PARAMETERS].compose(groups, self._context())
         optimizer = self.bus[BUILD_OPTIMIZER].compose(make_optimizer(groups, config.train), self._context())
@@ -129,28 +152,56 @@ class Assembly:
         return Step(
             family=family, objective=compose_objective(self.bus, parts), device=device, optimizer=trained.optimizer,
             groups=trained.groups, factor=factor, clip_norm=settings.clip_norm, seed=self.run.seed, metrics=metrics,
+            trains_text=any(name in self.config.model.train for name in family.text_encoders),
             compiled=settings.compile,
         )  # fmt: skip
 
-    def _make_loader(self, found: Scan, sizes: tuple[Size, ...], family: Family, device: Device) -> Loader:
-        data, log = self.config.data, self.config.log
-        settings = SampleSettingsOfRun(
-            seed=self.run.seed, crop=data.crop, transparent=data.transparent, time_plugins=log.time_plugins,
-            slow_seconds=log.slow_seconds, trace=self.trace,
-        )  # fmt: skip
-        room = SampleRoom(found.items, sizes, family.tokenize, settings, self.plugins)
-        return Loader(room, data, pin_memory=device.is_cuda, bus=self.bus)
+    def _make_loaders(self, sets: DataSets, family: Family, device: Device) -> dict[str, Loader]:
+        """By data set, the one that is trained on being ""; caches are filled first."""
+        makers = {name: self._make_maker(one, family, validation=bool(name)) for name, one in sets.named().items()}
+        caches = self._make_caches(makers, family, device)
+        caches.fill()
+        loaders = {}
+        for name, maker in makers.items():
+            room = SampleRoom(maker, family.tokenize, caches.latents(name), caches.text)
+            loader = Loader(
+                room,
+                self.config.data,
+                pin_memory=device.is_cuda,
+                bus=self.bus,
+                refill=partial(caches.refill, name=name),
+            )
+            loaders[name] = loader
+            self._loaders.append(loader)
+        return loaders
 
-    def _make_artefacts(self, found: Scan, family: Family, device: Device, trained: Trained) -> Artefacts:
+    def _make_caches(self, makers: dict[str, SampleMaker], family: Family, device: Device) -> Caches:
+        parts = CacheParts(
+            config=self.config, run=self.run, bus=self.bus, control=self.control, family=family, device=device
+        )
+        self._caches = Caches(parts, makers, family.tokenize)
+        return self._caches
+
+    def _make_maker(self, data: DataSet, family: Family, *, validation: bool) -> SampleMaker:
+        log = self.config.log
+        settings = MakerSettings(
+            seed=self.run.seed, data=self.config.data, latent_scale=family.latent_scale, time_plugins=log.time_plugins,
+            slow_seconds=log.slow_seconds, trace=self.trace, validation=validation,
+        )  # fmt: skip
+        return SampleMaker(data.items, data.geometry, settings, self.plugins)
+
+    def _make_artefacts(
+        self, sets: DataSets, family: Family, device: Device, trained: Trained, validation: Validation
+    ) -> Artefacts:
         config, multiple = self.config, family.pixel_multiple
-        side = max(multiple, config.data.resolution // multiple * multiple)
+        side = max(multiple, max(config.data.resolution) // multiple * multiple)
         sampler = LiveSampler(family, device.device, config.preview.batch_size)
         previews = Previews(
-            bus=self.bus, run=self.run, settings=config.preview, items=found.items, sampler=sampler, side=side
+            bus=self.bus, run=self.run, settings=config.preview, items=sets.training.items, sampler=sampler, side=side
         )
         return Artefacts(
             config=config, run=self.run, bus=self.bus, family=family, trained=trained.modules,
-            optimizer=trained.optimizer, groups=trained.groups, previews=previews,
+            optimizer=trained.optimizer, groups=trained.groups, previews=previews, validation=validation,
             checkpoints=self.folder.checkpoints(config.checkpoint.keep), plan_lines=tuple(plan_lines(self.bus)),
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from .config import Config
 from .data.scan import scan
+from .data.sets import header_cache
 from .errors import ConfigError, TrainerError
 from .families import find_family
 from .optimisation import optimizer_problems
@@ -33,7 +34,11 @@ def _model(config: Config) -> str:
 
 
 def _data(config: Config) -> str:
-    found = scan(config.data.roots, config.data.captions, config.data.max_bad_fraction)
+    cache = header_cache(config)
+    try:
+        found = scan(config.data, cache)
+    finally:
+        cache.close()
     empty = sum(not item.caption for item in found.items)
     aside = "".join(f"\n          set aside: {problem}" for problem in found.problems)
     return f"data      {len(found.items)} pictures, {empty} without a caption, {len(found.problems)} set aside{aside}"
@@ -50,7 +55,7 @@ def _prompts(config: Config) -> str:
     path = config.preview.prompts
     if path is None:
         return f"previews  of {config.preview.count} training captions"
-    prompts = read_prompts(path, config.preview, config.data.resolution)
+    prompts = read_prompts(path, config.preview, max(config.data.resolution))
     return f"previews  of {len(prompts)} prompts in {path}"
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -21,6 +22,13 @@ from events.plugin import Plugin, PluginTable
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 OnError = Literal["raise", "warn", "disable"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, int) else value
+
+
+OneOrMore = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_as_list)]
 
 
 class Table(BaseModel):
@@ -49,23 +57,72 @@ class ModelTable(Table):
 
 
 class DataTable(Table):
-    root: Path | tuple[Path, ...] = Field(description="folder of pictures with .txt captions beside them, or several")
-    captions: Literal["sidecar", "filename"] = Field(
-        "sidecar", description="sidecar: name.txt, else the file's name; filename: always the file's name"
+    root: Path | tuple[Path, ...] = Field(
+        description="folder of pictures with captions beside them, or a .json, .jsonl or .csv list of them; or several"
     )
-    resolution: PositiveInt = Field(512, description="pictures are trained at about resolution x resolution pixels")
+    layout: Literal["plain", "kohya"] = Field(
+        "plain", description="kohya: folders named <repeats>_<caption> repeat their pictures and caption them"
+    )
+    captions: Literal["sidecar", "filename"] = Field(
+        "sidecar", description="sidecar: from the files beside, else the file's name; filename: always the file's name"
+    )
+    caption_lines: Literal["first", "choose"] = Field(
+        "first", description="of a caption with several lines: the first, or all, for ChooseLine to choose from"
+    )
+    ignore_settings: tuple[str, ...] = Field(
+        (), description="settings of the files beside pictures to leave out, such as cond_dropout"
+    )
+    max_tokens: Literal[75, 150, 225] = Field(75, description="tokens of a caption that are read, in chunks of 75")
+    resolution: OneOrMore = Field(
+        (512,), description="pictures are trained at about resolution x resolution pixels; several take turns"
+    )
     max_aspect: float = Field(2.0, ge=1.0, description="longest bucket side over shortest; 1 trains squares only")
-    crop: Literal["centre", "random"] = Field("centre", description="which part of a picture its bucket shows")
+    no_upscale: bool = Field(False, description="never enlarge: a small picture gets a bucket of its own size")
+    crop: Literal["centre", "random", "jitter"] = Field(
+        "centre", description="which part of a picture its bucket shows; jitter is random, near the centre"
+    )
+    flip_p: float = Field(0.0, ge=0, le=1, description="probability that a picture is mirrored")
+    variations: NonNegativeInt = Field(
+        0, description="random crops and flips repeat after this many, which caches can hold; 0: they never do"
+    )
+    masks: Literal["none", "alpha", "sidecar"] = Field(
+        "none", description="where the loss counts: everywhere, where a picture is opaque, or by name.mask.png"
+    )
     transparent: str = Field("white", description="colour behind transparent pictures")
+    decode: Literal["scaled", "full"] = Field(
+        "scaled", description="scaled: large pictures are decoded at a fraction of their size; full: plugins see all"
+    )
+    short_batches: Literal["keep", "fill"] = Field(
+        "keep", description="a bucket's last batch: keep it short, or fill it with copies that share their weight"
+    )
+    check: Literal["decode", "headers"] = Field(
+        "decode", description="decode every new file once before training, or trust its header"
+    )
+    max_bad_fraction: float = Field(0.1, ge=0, le=1, description="stop when more of the files than this are unreadable")
     workers: NonNegativeInt = Field(1, description="loader processes; 0 loads in the training process")
     prefetch: PositiveInt = Field(2, description="batches each worker keeps ready")
     start_method: Literal["forkserver", "spawn"] = Field("forkserver", description="how workers are started")
     timeout_seconds: NonNegativeInt = Field(120, description="a worker that takes longer for a batch is an error")
-    max_bad_fraction: float = Field(0.1, ge=0, le=1, description="stop when more of the files than this are unreadable")
 
     @property
     def roots(self) -> tuple[Path, ...]:
         return self.root if isinstance(self.root, tuple) else (self.root,)
+
+
+class ValidationTable(Table):
+    fraction: float = Field(0.0, ge=0, lt=1, description="share of the items to hold out from training")
+    sets: dict[Annotated[str, Field(pattern=NAME)], Path] = Field(
+        default_factory=dict, description="further sets by name, each a folder or list as data.root"
+    )
+    every_steps: NonNegativeInt = Field(250, description="measure the loss on them; 0: only at the end")
+    at_start: bool = Field(True, description="measure before the first step too")
+    repeats: PositiveInt = Field(1, description="noises and timesteps an item is measured with, always the same")
+
+
+class CacheTable(Table):
+    dir: Path = Field(Path("cache"), description="folder of caches, which runs share")
+    latents: bool = Field(False, description="encode pictures once and train from their latents")
+    text: bool = Field(False, description="encode captions once; needs text encoders that are not trained")
 
 
 class TrainTable(Table):
@@ -149,6 +206,9 @@ class PluginEntry(BaseModel):
         None, description="for all its handlers, or by signal; low runs first"
     )
     on_error: OnError | None = Field(None, description="what a failing look-on handler does to the run")
+    variations: PositiveInt | None = Field(
+        None, description="its random changes to samples repeat after this many, which caches can hold"
+    )
     enabled: bool = Field(True, description="false leaves the plugin out")
 
     @property
@@ -162,6 +222,8 @@ class Config(Table):
     run: RunTable = Field(default_factory=RunTable)
     model: ModelTable
     data: DataTable
+    validation: ValidationTable = Field(default_factory=ValidationTable)
+    cache: CacheTable = Field(default_factory=CacheTable)
     train: TrainTable = Field(default_factory=TrainTable)
     checkpoint: CheckpointTable = Field(default_factory=CheckpointTable)
     preview: PreviewTable = Field(default_factory=PreviewTable)

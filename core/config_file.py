@@ -86,7 +86,7 @@ def validate(tree: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
     except ValidationError as error:
         found: dict[tuple[int | str, ...], str] = {}
         for problem in error.errors(include_url=False):
-            location = tuple(problem["loc"])
+            location = _as_written(tree, tuple(problem["loc"]))
             if location[:1] == ("plugins",) and location[2:3] == ("priority",):
                 found[location[:3]] = f"{problem['input']!r}: {PRIORITY}"
             else:
@@ -102,6 +102,7 @@ def missing_paths(config: Config) -> list[str]:
         named["preview.prompts"] = (config.preview.prompts,)
     if config.model.base_config is not None:
         named["model.base_config"] = (config.model.base_config,)
+    named |= {f"validation.sets.{name}": (path,) for name, path in config.validation.sets.items()}
     return [
         f"{key}  {path} does not exist (seen from {Path.cwd()})"
         for key, paths in named.items()
@@ -160,6 +161,15 @@ def _fields_at(model: type[BaseModel], location: Sequence[int | str]) -> list[st
             return []
         model = annotation
     return list(model.model_fields)
+
+
+def _as_written(tree: Any, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The place in the user's own words: a single value may stand where a list of them is kept."""
+    for depth, part in enumerate(location):
+        if isinstance(part, int) and not isinstance(tree, list | tuple):
+            return location[:depth]
+        tree = tree.get(part) if isinstance(tree, Mapping) else tree[part] if isinstance(part, int) else None
+    return location
 
 
 def _dotted(location: Iterable[int | str]) -> str:

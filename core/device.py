@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from events.payloads import Batch
 
 from .config import TrainTable
 from .errors import ConfigError
+from .tensors import on_tensors, tensors_of
 
 ModuleLike = TypeVar("ModuleLike", bound=nn.Module)
 
@@ -78,17 +78,12 @@ class Device:
         PartialState._reset_state()
 
     def _move(self, batch: Batch) -> Batch:
-        return replace(
-            batch,
-            pixels=batch.pixels.to(self.device, non_blocking=True),
-            tokens={name: ids.to(self.device, non_blocking=True) for name, ids in batch.tokens.items()},
-            weight=batch.weight.to(self.device, non_blocking=True),
-        )
+        return on_tensors(batch, lambda tensor: tensor.to(self.device, non_blocking=True))
 
     def _hand_over(self, batch: Batch, copied: torch.cuda.Event) -> Batch:
         """Let the training stream wait for the copy (the host does not) and keep the memory until it is used."""
         stream = torch.cuda.current_stream(self.device)
         stream.wait_event(copied)
-        for tensor in (batch.pixels, batch.weight, *batch.tokens.values()):
+        for tensor in tensors_of(batch):
             tensor.record_stream(stream)
         return batch

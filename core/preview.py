@@ -71,7 +71,7 @@ class Previews:
         bus: Bus,
         run: RunInfo,
         settings: PreviewTable,
-        items: tuple[Item, ...],
+        items: Sequence[Item],
         sampler: LiveSampler,
         side: int,
     ) -> None:

@@ -15,6 +15,7 @@ from events.payloads import Batch, LearningRateFunction, ParameterGroup
 from events.randomness import Place
 
 from .device import Device
+from .encoding import encode_captions, encode_pictures
 from .families import Family
 from .metrics import MetricsRing
 from .objective import Objective, gaussian_noise, unchanged
@@ -39,6 +40,7 @@ class Step:
         clip_norm: float,
         seed: int,
         metrics: MetricsRing,
+        trains_text: bool,
         compiled: bool = False,
     ) -> None:
         self._family = family
@@ -52,9 +54,14 @@ class Step:
         self._clip_norm = clip_norm
         self._metrics = metrics
         self._skips_on_device = can_skip_on_device(optimizer)
+        self._trains_text = trains_text
         self._streams = {
             purpose: PlaceStreams(device.device, seed, purpose)
             for purpose in ("posterior", "noise", "timesteps", "conditioning")
+        }
+        self._validation = {
+            purpose: PlaceStreams(device.device, seed, "validation", purpose)
+            for purpose in ("posterior", "noise", "timesteps")
         }
         self.losses = torch.compile(self._losses, fullgraph=True) if compiled else self._losses
 
@@ -81,14 +88,15 @@ class Step:
         """Weighted loss of each sample, (B,)."""
         objective = self._objective
         places: list[Place] = [
-            (steps_taken, sample_id, key.repeat) for sample_id, key in zip(batch.sample_ids, batch.keys, strict=True)
+            (steps_taken, sample_id, key.repeat, key.variant)
+            for sample_id, key in zip(batch.sample_ids, batch.keys, strict=True)
         ]
-        latents = self._encode(batch, places)
+        latents = self._latents(batch, self._streams["posterior"], places)
         single = [latent[None] for latent in latents]
         noise = draw_each(objective.noise, single, self._streams["noise"], places)
         t = draw_each(objective.timesteps, [1] * len(places), self._streams["timesteps"], places)
         with self._device.autocast():
-            embeddings = self._family.encode_text(batch.tokens)
+            embeddings = self._embeddings(batch)
             if objective.conditioning is not unchanged:
                 embeddings = draw_each(
                     objective.conditioning, list(embeddings.split(1)), self._streams["conditioning"], places
@@ -98,17 +106,39 @@ class Step:
             losses: Tensor = self.losses(noisy, t, embeddings, target, batch)
         return losses
 
+    @torch.no_grad()
+    def measure(self, batch: Batch, repeat: int) -> Tensor:
+        """The loss of each sample (B,) without any weight, with the noise and timestep that its item always has."""
+        places: list[Place] = [(sample_id, repeat) for sample_id in batch.sample_ids]
+        streams, objective, schedule = self._validation, self._objective, self._family.schedule
+        latents = self._latents(batch, streams["posterior"], places)
+        noise = draw_each(objective.noise, [latent[None] for latent in latents], streams["noise"], places)
+        t = draw_each(objective.timesteps, [1] * len(places), streams["timesteps"], places)
+        with self._device.autocast():
+            noisy, target = schedule.add_noise(latents, noise, t), schedule.target(latents, noise, t)
+            prediction = self._family.predict(noisy, t, self._embeddings(batch))
+            return objective.loss(prediction, target, t, batch)
+
     def _losses(self, noisy: Tensor, t: Tensor, embeddings: Tensor, target: Tensor, batch: Batch) -> Tensor:
         """Denoiser, loss and weight: the part that `torch.compile` takes whole."""
         prediction = self._family.predict(noisy, t, embeddings)
         return self._objective.loss(prediction, target, t, batch) * self._objective.weight(t, batch)
 
-    @torch.no_grad()
-    def _encode(self, batch: Batch, places: Sequence[Place]) -> Tensor:
+    def _latents(self, batch: Batch, streams: PlaceStreams, places: Sequence[Place]) -> Tensor:
         """A draw from the posterior of each picture's latent, (B, C, h, w) float32."""
-        mean, deviation = self._family.encode_images(batch.pixels)
+        if batch.pixels is None:
+            mean, deviation = batch.latents["mean"], batch.latents["deviation"]
+        else:
+            mean, deviation = encode_pictures(self._family, batch.pixels)
+        return mean + deviation * draw_each(POSTERIOR_NOISE, list(mean.split(1)), streams, places)
 
-        return mean + deviation * draw_each(POSTERIOR_NOISE, list(mean.split(1)), self._streams["posterior"], places)
+    def _embeddings(self, batch: Batch) -> Tensor:
+        """(B, L, D), with a gradient where a text encoder is trained."""
+        if batch.embeddings:
+            return batch.embeddings["embeddings"]
+        return (
+            self._family.encode_text(batch.tokens) if self._trains_text else encode_captions(self._family, batch.tokens)
+        )
 
     def _clip(self) -> Tensor:
         """The norm of all gradients together, before they are scaled down to `clip_norm`."""

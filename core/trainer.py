@@ -28,7 +28,6 @@ from events.payloads import (
     DeviceContext,
     EpochEnd,
     EpochStart,
-    Item,
     LiveState,
     MetricsContext,
     MetricsReady,
@@ -42,9 +41,9 @@ from events.randomness import Streams
 
 from .artefacts import Artefacts
 from .config import Config
-from .data.buckets import Size
 from .data.loader import Loader
-from .data.plan import Plan, digest, plan_epoch, plan_problems
+from .data.plan import Plan, PlanSettings, digest, plan_epoch, plan_problems
+from .data.sets import DataSet
 from .device import Device
 from .errors import CheckpointError, DataError, NonFiniteError
 from .metrics import MetricsRing, Report, StepNote
@@ -67,8 +66,7 @@ class Trainer:
     bus: Bus
     control: Control
     device: Device
-    items: tuple[Item, ...]
-    sizes: tuple[Size, ...]
+    data: DataSet
     loader: Loader
     step: Step
     metrics: MetricsRing
@@ -88,7 +86,7 @@ class Trainer:
         self._marks.append((perf_counter(), self.position.step, self.position.images))
         self._act_on_requests()
         if self.position.step == 0 and not self._is_over():
-            self.artefacts.preview_at_start()
+            self.artefacts.at_start()
         while not self._is_over():
             plan = self._begin_epoch()
             for batches in self._steps(plan):
@@ -107,16 +105,14 @@ class Trainer:
 
     def _begin_epoch(self) -> Plan:
         """The epoch's plan; a resumed run makes it again and must get the same."""
-        at, size = self.position, self.config.train.batch_size
-        plan = plan_epoch(self.items, self.sizes, size, self.run.seed, at.epoch)
-        rng = Streams(self.run.seed, "epoch.plan", at.epoch, "plugins")
-        context = PlanContext(epoch=at.epoch, items=self.items, batch_size=size, rng=rng)
-        plan = self.bus[EPOCH_PLAN].apply(plan, context)
-        for problem in plan_problems(plan, self.sizes):
-            raise DataError(f"after the epoch.plan plugins {problem}")
+        at = self.position
+        accumulate = (
+            at.accumulate if at.epoch_started else self._setting("train.accumulate", self.config.train.accumulate)
+        )
+        plan = make_plan(self.config, self.bus, self.data, self.run.seed, at.epoch, accumulate)
         if not plan:
             raise DataError(f"epoch {at.epoch} has no batch; every item has weight 0 or was dropped by a plugin")
-        fingerprint = digest(plan, self.items)
+        fingerprint = digest(plan, self.data.items.names)
         if at.epoch_started and fingerprint != at.plan_digest:
             raise CheckpointError(
                 f"the run stands in the middle of epoch {at.epoch}, and its data, batch size or an epoch.plan plugin"
@@ -124,7 +120,7 @@ class Trainer:
             )
         is_new = not at.epoch_started
         if is_new:
-            at.begin_epoch(fingerprint, self._setting("train.accumulate", self.config.train.accumulate))
+            at.begin_epoch(fingerprint, accumulate)
         self._steps_in_epoch = -(-len(plan) // at.accumulate)
         if is_new and self.bus[EPOCH_START].chain:
             self.bus[EPOCH_START].emit(
@@ -256,7 +252,7 @@ class Trainer:
         )  # fmt: skip
 
     def _act_on_requests(self) -> None:
-        for request in self.control.take("stop", "save", "preview", "set", "skip_batch"):
+        for request in self.control.take("stop", "save", "preview", "evaluate", "set", "skip_batch"):
             if request.kind == "stop":
                 self.stop_reason = self.stop_reason or request.reason or "asked to stop"
             elif request.kind == "set" and request.value is not None:
@@ -282,3 +278,17 @@ class Trainer:
 
     def _setting(self, key: str, configured: int) -> int:
         return self.position.settings.get(key, configured)
+
+
+def make_plan(config: Config, bus: Bus, data: DataSet, seed: int, epoch: int, accumulate: int) -> Plan:
+    """An epoch's plan after the `epoch.plan` handlers. Raises DataError for what no batch can be."""
+    settings = PlanSettings(seed=seed, batch_size=config.train.batch_size, fill=config.data.short_batches == "fill")
+    plan, signal = plan_epoch(data.items, data.geometry, settings, epoch, accumulate), bus[EPOCH_PLAN]
+    if not signal.chain:
+        return plan
+    rng = Streams(seed, "epoch.plan", epoch, "plugins")
+    context = PlanContext(epoch=epoch, items=data.items, batch_size=settings.batch_size, rng=rng)
+    plan = Plan.of(signal.apply(plan.batches(), context))
+    for problem in plan_problems(plan, data.geometry):
+        raise DataError(f"after the epoch.plan plugins {problem}")
+    return plan

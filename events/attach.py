@@ -15,7 +15,7 @@ from .plugin import Plugin, PluginTable, Subscription
 from .spec import Notification, SignalSpec
 
 DECORATORS = {"notification": "@on", "transform": "@transform", "build": "@build"}
-TABLE_KEYS = ("use", "name", "priority", "on_error", "enabled")
+TABLE_KEYS = ("use", "name", "priority", "on_error", "variations", "enabled")
 """Keys of every `[[plugins]]` table, which never reach a plugin's settings."""
 WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

@@ -64,9 +64,16 @@ class Bus:
         """Every signal in firing order, those that plugins declare last."""
         return tuple(signal for signal in self._namespace.values() if isinstance(signal, Signal))
 
-    def attach(self, plugins: Sequence[tuple[Plugin, PluginTable]], *, where: Sequence[Where] = ("training",)) -> None:
+    def attach(
+        self,
+        plugins: Sequence[tuple[Plugin, PluginTable]],
+        *,
+        where: Sequence[Where] = ("training",),
+        validation: bool = False,
+    ) -> None:
         """Subscribe the plugins' methods that run in these places; the others are checked and left alone.
 
+        For validation those that are `training_only` are left alone too.
         Raises AttachError with every problem of every plugin, each with file, line and remedy; then none is subscribed.
         """
         if self._gate.sealed:
@@ -89,7 +96,7 @@ class Bus:
         for plugin, table, subscriptions in wanted:
             for order, subscription in enumerate(subscriptions):
                 signal = self._signal(subscription.mark.signal)
-                if signal.spec.where in where:
+                if signal.spec.where in where and not (validation and subscription.mark.training_only):
                     signal.attach(self._handler(subscription, plugin, table, order))
 
     def seal(self) -> None:

@@ -6,7 +6,7 @@ ends in a colon says how its block repeats. A test runs the trainer and holds th
 Map:
     run.configure
     run.start
-    data.items
+    data.items+
     data.ready
     model.loaded
     build.model
@@ -19,8 +19,14 @@ Map:
     build.loss
     build.weight
     model.ready
+    for each cache that is switched on:
+        cache.start
+        cache.end
     checkpoint.loaded?
     control.applied*
+    when validation is measured before the first step:
+        validation.start
+        validation.end
     when previews are rendered before the first step:
         preview.prompts
         preview.start
@@ -38,6 +44,9 @@ Map:
                 metrics.ready
             progress?
             control.applied*
+            when validation is due:
+                validation.start
+                validation.end
             when a preview is due:
                 preview.prompts
                 preview.start
@@ -52,6 +61,9 @@ Map:
                     checkpoint.tensors
         epoch.end?
         control.applied*
+    when validation is measured after the last step:
+        validation.start
+        validation.end
     when previews are rendered after the last step:
         preview.prompts
         preview.start
@@ -97,6 +109,8 @@ from .checks import (
 from .payloads import (
     Batch,
     BatchContext,
+    CacheEnd,
+    CacheStart,
     CheckpointLoaded,
     CheckpointSaved,
     CheckpointStart,
@@ -137,6 +151,8 @@ from .payloads import (
     StepParts,
     StepStart,
     TimestepFunction,
+    ValidationEnd,
+    ValidationStart,
     WeightFunction,
 )  # fmt: skip
 from .spec import Build, Notification, SignalSpec, Transform
@@ -153,6 +169,11 @@ def own_generator(part: Any, plugin: str) -> Any:
         return part(value, generator.of(plugin))
 
     return keyed
+
+
+def own_context(context: Any, plugin: str, signal: str) -> Any:
+    """Give a handler the context with its own random streams."""
+    return context.for_handler(plugin, signal)
 
 
 RUN_CONFIGURE: Transform[Any, ConfigureContext] = Transform(
@@ -214,40 +235,46 @@ MODEL_READY = Notification(
     name="model.ready", meaning="Composed, prepared, on the device; torch hooks may be registered.", pace="run",
     payload=ModelReady, on_failure="raise",
 )  # fmt: skip
+CACHE_START = Notification(
+    name="cache.start", meaning="What a cache holds and what is encoded now.", pace="run", payload=CacheStart,
+)  # fmt: skip
+CACHE_END = Notification(
+    name="cache.end", meaning="A cache is filled.", pace="run", payload=CacheEnd, asynchronous=True,
+)  # fmt: skip
 CHECKPOINT_LOADED = Notification(
     name="checkpoint.loaded", meaning="A checkpoint has been taken back, plugins included.", pace="run",
     payload=CheckpointLoaded,
 )  # fmt: skip
 EPOCH_PLAN: "Transform[tuple[tuple[SampleKey, ...], ...], PlanContext]" = Transform(
     name="epoch.plan", meaning="The epoch's batches of sample keys.", pace="epoch",
-    value="tuple of tuples of SampleKey", context=PlanContext, check=batches_of(SampleKey), bind=PlanContext.for_handler,
+    value="tuple of tuples of SampleKey", context=PlanContext, check=batches_of(SampleKey), bind=own_context,
 )  # fmt: skip
 EPOCH_START = Notification(
     name="epoch.start", meaning="An epoch begins.", pace="epoch", payload=EpochStart,
 )  # fmt: skip
 SAMPLE_IMAGE: "Transform[Image.Image, SampleContext]" = Transform(
     name="sample.image", meaning="The picture, upright, before crop and normalisation.", where="worker",
-    value="PIL image, RGB", context=SampleContext, check=like_image, bind=SampleContext.for_handler,
+    value="PIL image, RGB", context=SampleContext, check=like_image, bind=own_context,
 )  # fmt: skip
 SAMPLE_CAPTION: Transform[str, SampleContext] = Transform(
     name="sample.caption", meaning="The caption, before it is tokenised.", where="worker",
-    value="str", context=SampleContext, check=of_type(str), bind=SampleContext.for_handler,
+    value="str", context=SampleContext, check=of_type(str), bind=own_context,
 )  # fmt: skip
 SAMPLE_PIXELS: "Transform[torch.Tensor, SampleContext]" = Transform(
     name="sample.pixels", meaning="The pixels after resize, crop and normalisation.", where="worker",
-    value="float32 (3, H, W) in [-1, 1]", context=SampleContext, check=finite_tensor, bind=SampleContext.for_handler,
+    value="float32 (3, H, W) in [-1, 1]", context=SampleContext, check=finite_tensor, bind=own_context,
 )  # fmt: skip
 SAMPLE_SETTINGS: Transform[SampleSettings, SampleContext] = Transform(
     name="sample.settings", meaning="Loss scale and extras of the sample.", where="worker",
-    value="SampleSettings", context=SampleContext, check=finite_field("loss_scale"), bind=SampleContext.for_handler,
+    value="SampleSettings", context=SampleContext, check=finite_field("loss_scale"), bind=own_context,
 )  # fmt: skip
 BATCH_HOST: Transform[Batch, BatchContext] = Transform(
     name="batch.host", meaning="The collated batch on the CPU.", where="worker",
-    value="Batch", context=BatchContext, check=same_fields(finite_tensor), bind=BatchContext.for_handler,
+    value="Batch", context=BatchContext, check=same_fields(finite_tensor), bind=own_context,
 )  # fmt: skip
 BATCH_DEVICE: Transform[Batch, DeviceContext] = Transform(
     name="batch.device", meaning="The batch on the device; enqueue only.",
-    value="Batch", context=DeviceContext, check=same_fields(like_tensor), bind=DeviceContext.for_handler,
+    value="Batch", context=DeviceContext, check=same_fields(like_tensor), bind=own_context,
 )  # fmt: skip
 STEP_START = Notification(
     name="step.start", meaning="The batches are ready and the first forward is next.", payload=StepStart,
@@ -269,6 +296,14 @@ PROGRESS = Notification(
 )  # fmt: skip
 CONTROL_APPLIED = Notification(
     name="control.applied", meaning="A request of a handler has been taken up.", payload=ControlApplied,
+    asynchronous=True,
+)  # fmt: skip
+VALIDATION_START = Notification(
+    name="validation.start", meaning="The loss on the validation sets is about to be measured.", pace="run",
+    payload=ValidationStart,
+)  # fmt: skip
+VALIDATION_END = Notification(
+    name="validation.end", meaning="The loss on the validation sets is known.", pace="run", payload=ValidationEnd,
     asynchronous=True,
 )  # fmt: skip
 PREVIEW_PROMPTS: "Transform[tuple[Prompt, ...], PreviewContext]" = Transform(

@@ -12,9 +12,14 @@ from typing import Literal
 
 from .errors import ControlError
 
-SETTABLE: Mapping[str, int] = {"train.accumulate": 1, "checkpoint.every_steps": 0, "preview.every_steps": 0}
+SETTABLE: Mapping[str, int] = {
+    "train.accumulate": 1,
+    "checkpoint.every_steps": 0,
+    "preview.every_steps": 0,
+    "validation.every_steps": 0,
+}
 """The settings that may be changed while a run goes on, each with its least value."""
-RequestKind = Literal["stop", "save", "preview", "skip_batch", "set"]
+RequestKind = Literal["stop", "save", "preview", "evaluate", "skip_batch", "set"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,10 @@ class Control:
         """Render the preview prompts at the next boundary."""
         self._ask(Request(kind="preview", reason=reason, asker=asker))
 
+    def evaluate(self, *, reason: str = "asked", asker: str = "") -> None:
+        """Measure the loss on the validation sets at the next boundary."""
+        self._ask(Request(kind="evaluate", reason=reason, asker=asker))
+
     def skip_batch(self, reason: str, *, asker: str = "") -> None:
         """Leave out the step that is about to be taken; only in `step.start`."""
         self._ask(Request(kind="skip_batch", reason=reason, asker=asker))
@@ -71,6 +80,11 @@ class Control:
             taken = [request for request in self._requests if request.kind in kinds]
             self._requests = [request for request in self._requests if request.kind not in kinds]
         return taken
+
+    def is_asked(self, kind: RequestKind) -> bool:
+        """Whether such a request waits; it stays where it is."""
+        with self._lock:
+            return any(request.kind == kind for request in self._requests)
 
     def _ask(self, request: Request) -> None:
         with self._lock:

@@ -35,6 +35,8 @@ class PluginTable:
     """Place in the config, counted from 0."""
     settings: Mapping[str, Any]
     priority: int | Mapping[str, int] | None = None
+    variations: int | None = None
+    """Its random changes to samples repeat after this many; None: each time an item is shown is a draw of its own."""
     on_error: OnError | None = None
     """None: sync handlers raise, async ones are disabled after three failures."""
 
@@ -59,6 +61,8 @@ class Plugin:
     """Raise it when the meaning of a stored state or the result of a transform changes."""
     declares: ClassVar[tuple[SignalSpec, ...]] = ()
     """Signals of its own, named `plugin_name.something`; emit them through `self.bus`."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """What it takes from items that would else be without effect: fields of ItemSettings, `caption_lines`, `mask`."""
     lane_size: ClassVar[int] = DEFAULT_SIZE
     lane_full: ClassVar[FullPolicy] = "block"
     """What to do when its async handlers fall behind by `lane_size` events."""

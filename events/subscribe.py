@@ -27,6 +27,8 @@ class Mark:
     signal: str
     priority: int = DEFAULT_PRIORITY
     """Low runs first; the config may override it per plugin or per signal."""
+    training_only: bool = False
+    """Left out where samples are made for validation."""
 
 
 def on(signal: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], Handler]:
@@ -34,9 +36,14 @@ def on(signal: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], 
     return _marker(Mark(kind="notification", signal=signal, priority=priority))
 
 
-def transform(signal: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], Handler]:
-    """Change: the method takes the value its predecessor returned and a context, and returns the next value."""
-    return _marker(Mark(kind="transform", signal=signal, priority=priority))
+def transform(
+    signal: str, *, priority: int = DEFAULT_PRIORITY, training_only: bool = False
+) -> Callable[[Handler], Handler]:
+    """Change: the method takes the value its predecessor returned and a context, and returns the next value.
+
+    `training_only` is for augmentation and dropout: samples of validation sets go without it.
+    """
+    return _marker(Mark(kind="transform", signal=signal, priority=priority, training_only=training_only))
 
 
 def build(part: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], Handler]:

@@ -144,6 +144,7 @@ class _Absent:
 
 RUN = payloads.RunInfo(name="test", folder=Path("runs/test"), seed=0, steps=100, data_roots=("pictures",))
 ITEM = payloads.Item(id="pictures/a.png", path=Path("pictures/a.png"), caption="a red heart", width=64, height=64)
+SETTINGS = payloads.ItemSettings()
 PROMPT = payloads.Prompt(text="a red heart", width=32, height=32, steps=2, guidance=1.0)
 SCHEDULE = CosineSchedule()
 
@@ -190,11 +191,12 @@ def run_close(*, run: payloads.RunInfo = RUN) -> payloads.RunClose:
 
 def item(
     *, id: str = "pictures/a.png", path: Path | str = "pictures/a.png", caption: str = "a red heart", width: int = 64,
-    height: int = 64, weight: float = 1.0, loss_scale: float = 1.0, extras: Mapping[str, Any] = NOTHING,
+    height: int = 64, caption_from: str = ".txt", mask: payloads.Mask = "",
+    settings: payloads.ItemSettings = SETTINGS, extras: Mapping[str, Any] = NOTHING,
 ) -> payloads.Item:  # fmt: skip
     return payloads.Item(
-        id=id, path=Path(path), caption=caption, width=width, height=height, weight=weight, loss_scale=loss_scale,
-        extras=dict(extras),
+        id=id, path=Path(path), caption=caption, width=width, height=height, caption_from=caption_from, mask=mask,
+        settings=settings, extras=dict(extras),
     )  # fmt: skip
 
 
@@ -205,9 +207,10 @@ def data_context(*, roots: tuple[str, ...] = ("pictures",), seed: int = 0) -> pa
 def data_ready(
     *, run: payloads.RunInfo = RUN, items: tuple[payloads.Item, ...] = (ITEM,),
     buckets: Mapping[tuple[int, int], int] | None = None, problems: tuple[str, ...] = (),
+    validation: Mapping[str, int] = NOTHING,
 ) -> payloads.DataReady:  # fmt: skip
     buckets = {(32, 32): len(items)} if buckets is None else buckets
-    return payloads.DataReady(run=run, items=items, buckets=buckets, problems=problems)
+    return payloads.DataReady(run=run, items=items, buckets=buckets, problems=problems, validation=validation)
 
 
 def model_context(
@@ -271,12 +274,12 @@ def epoch_end(
 def sample_context(
     *, epoch: int = 0, sample_id: str = "pictures/a.png", repeat: int = 0, path: Path | str = "pictures/a.png",
     caption: str = "a red heart", size: tuple[int, int] = (64, 64), target: tuple[int, int] = (32, 32),
-    extras: Mapping[str, Any] = NOTHING, seed: int = 0,
+    settings: payloads.ItemSettings = SETTINGS, extras: Mapping[str, Any] = NOTHING, seed: int = 0,
 ) -> payloads.SampleContext:  # fmt: skip
     """Its random streams follow from seed, epoch, sample and repeat, as in a run."""
     return payloads.SampleContext(
         epoch=epoch, sample_id=sample_id, repeat=repeat, path=Path(path), caption=caption, size=size, target=target,
-        extras=extras, rng=Streams(seed, "sample", epoch, sample_id, repeat),
+        settings=settings, extras=extras, rng=Streams(seed, "sample", epoch, sample_id, repeat),
     )  # fmt: skip
 
 
@@ -309,6 +312,7 @@ def batch(
         sample_ids=names,
         captions=captions or tuple(f"picture {number}" for number in numbers),
         paths=names,
+        geometry=pixels.new_tensor([[*pixels.shape[2:], 0, 0, *pixels.shape[2:]]] * len(pixels)).long(),
         extras=extras or (NOTHING,) * len(pixels),
     )
 
@@ -404,6 +408,37 @@ def preview_end(
         prompts=prompts, paths=paths, items=items,
         sampler=sampler or cast(Any, _Absent("sampler")),
     )  # fmt: skip
+
+
+def cache_start(
+    *, run: payloads.RunInfo = RUN, product: payloads.Product = "latents", reused: int = 0, missing: int = 1,
+    orphaned: int = 0, why: Mapping[str, int] = NOTHING,
+) -> payloads.CacheStart:  # fmt: skip
+    return payloads.CacheStart(run=run, product=product, reused=reused, missing=missing, orphaned=orphaned, why=why)
+
+
+def cache_end(
+    *, run: payloads.RunInfo = RUN, product: payloads.Product = "latents", reused: int = 0, encoded: int = 1,
+    unreadable: int = 0, orphaned: int = 0, seconds: float = 1.0,
+) -> payloads.CacheEnd:  # fmt: skip
+    return payloads.CacheEnd(
+        run=run, product=product, reused=reused, encoded=encoded, unreadable=unreadable, orphaned=orphaned,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def validation_start(
+    *, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every", images: Mapping[str, int] | None = None
+) -> payloads.ValidationStart:
+    return payloads.ValidationStart(run=run, step=step, reason=reason, images=images or {"held_out": 4})
+
+
+def validation_end(
+    *, run: payloads.RunInfo = RUN, step: int = 10, epoch: int = 0, losses: Mapping[str, float] | None = None,
+    seconds: float = 1.0,
+) -> payloads.ValidationEnd:  # fmt: skip
+    losses = {"held_out": 0.25} if losses is None else losses
+    return payloads.ValidationEnd(run=run, step=step, epoch=epoch, losses=losses, seconds=seconds)
 
 
 def checkpoint_start(*, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every") -> payloads.CheckpointStart:

@@ -26,6 +26,7 @@ def tables_of(entries: Sequence[PluginEntry]) -> tuple[PluginTable, ...]:
             position=position,
             settings=entry.settings,
             priority=entry.priority,
+            variations=entry.variations,
             on_error=entry.on_error,
         )
         for position, entry in enumerate(entries)

@@ -3,23 +3,26 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from events import Plugin, on
-from events.payloads import MetricsReady, RunStart
+from events.payloads import MetricsReady, RunStart, ValidationEnd
 
 FILE = "metrics.jsonl"
+VALIDATION = "validation/"
+"""What the names of validation losses begin with."""
 
 
 class MetricsFile(Plugin):
     """Append every report to `<run>/metrics.jsonl`: ``{"step": 10, "epoch": 0, "values": {"loss": 0.5, ...}}``.
 
-    Values that are not finite are null. A step has one line, however often the run was stopped, killed and resumed.
+    Values that are not finite are null. A step has one such line, however often the run was stopped, killed and resumed,
+    and where the loss on validation sets was measured, one more: ``"values": {"validation/held_out": 0.5}``.
     """
 
     _kept_step = 0
-    """Of the last line that this session found; a resumed run may tell again what was told before."""
+    """Of the last report that this session found; a resumed run may tell again what was told before."""
 
     @on("run.start")
     def resume(self, event: RunStart) -> None:
@@ -28,19 +31,28 @@ class MetricsFile(Plugin):
         if not path.is_file():
             return
         kept = [(step, line) for step, line in _whole_lines(path) if step <= event.resumed_step]
-        self._kept_step = max((step for step, _ in kept), default=0)
+        self._kept_step = max((step for step, line in kept if f'"{VALIDATION}' not in line), default=0)
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(f"{line}\n" for _, line in kept), encoding="utf-8")
         os.replace(temporary, path)
 
     @on("metrics.ready")
     def append(self, event: MetricsReady) -> None:
-        if event.step <= self._kept_step:
-            return
-        values = {name: value if math.isfinite(value) else None for name, value in event.values.items()}
-        line = json.dumps({"step": event.step, "epoch": event.epoch, "values": values})
-        with (event.run.folder / FILE).open("a", encoding="utf-8") as stream:
-            stream.write(f"{line}\n")
+        if event.step > self._kept_step:
+            _append(event.run.folder, event.step, event.epoch, event.values)
+
+    @on("validation.end")
+    def append_validation(self, event: ValidationEnd) -> None:
+        if event.losses:
+            values = {f"{VALIDATION}{name}": loss for name, loss in event.losses.items()}
+            _append(event.run.folder, event.step, event.epoch, values)
+
+
+def _append(folder: Path, step: int, epoch: int, values: Mapping[str, float]) -> None:
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    line = json.dumps({"step": step, "epoch": epoch, "values": finite})
+    with (folder / FILE).open("a", encoding="utf-8") as stream:
+        stream.write(f"{line}\n")
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -71,9 +71,11 @@ class PromptRecall(Plugin):
         )  # fmt: skip
 
     def _picture(self, item: Item, like: Prompt) -> "Image.Image":
-        from core.data.images import fit, read_upright
+        from core.data.images import crop_box, read_picture, resize
 
-        return fit(read_upright(item.path, self._transparent), (like.width, like.height), "centre", Random(0))
+        target = (like.width, like.height)
+        picture = read_picture(item.path, transparent=self._transparent, mask="", target=target)
+        return resize(picture.image, crop_box(picture.image.size, target, "centre", Random(0)), target, mirror=False)
 
     def _tell(self, event: PreviewEnd, items: Sequence[Item], chosen: Sequence[Item], nearest: Sequence[Item]) -> None:
         pairs = [(item.caption, found.caption) for item, found in zip(chosen, nearest, strict=True)]

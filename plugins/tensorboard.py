@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from events import Plugin, PluginSettings, on
-from events.payloads import MetricsReady, PreviewEnd, RunStart
+from events.payloads import MetricsReady, PreviewEnd, RunStart, ValidationEnd
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -41,6 +41,12 @@ class TensorBoard(Plugin):
         assert self._writer is not None
         for name, value in event.values.items():
             self._writer.add_scalar(name, value, event.step)
+
+    @on("validation.end")
+    def write_validation(self, event: ValidationEnd) -> None:
+        assert self._writer is not None
+        for name, loss in event.losses.items():
+            self._writer.add_scalar(f"validation/{name}", loss, event.step)
 
     @on("preview.end", priority=95)
     def write_grid(self, event: PreviewEnd) -> None:

@@ -53,7 +53,9 @@ def write_config(tmp_path: Path, model_folder: Path, picture_folder: Path) -> Ca
 
     def write(plugins: str = "", *, name: str = "config.toml") -> Path:
         path = tmp_path / name
-        values = {"dir": tmp_path / "runs", "model": model_folder, "data": picture_folder}
+        values = {
+            "dir": tmp_path / "runs", "model": model_folder, "data": picture_folder, "cache": tmp_path / "cache"
+        }  # fmt: skip
         path.write_text(CONFIG.format(**{key: json.dumps(str(value)) for key, value in values.items()}) + plugins)
         return path
 

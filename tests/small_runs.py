@@ -27,6 +27,8 @@ root = {data}
 resolution = 32
 max_aspect = 1.0
 workers = 0
+[cache]
+dir = {cache}
 [train]
 steps = 7
 batch_size = 4

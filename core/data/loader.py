@@ -3,9 +3,10 @@
 import logging
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -16,19 +17,21 @@ from events.payloads import Batch, SampleKey
 
 from ..config import DataTable
 from ..errors import DataError
-from .plan import Plan
-from .samples import Loaded, LoadFailure, SampleRoom
+from .samples import LoadFailure, Missing, Result, SampleRoom
 
 log = logging.getLogger("signalbox.data")
 
 
-class PlanSampler(Sampler[tuple[SampleKey, ...]]):
+Keys = tuple[SampleKey, ...]
+
+
+class PlanSampler(Sampler[Keys]):
     """The batches that are still to come of one epoch."""
 
     def __init__(self) -> None:
-        self.batches: Plan = ()
+        self.batches: Sequence[Keys] = ()
 
-    def __iter__(self) -> Iterator[tuple[SampleKey, ...]]:
+    def __iter__(self) -> Iterator[Keys]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -52,20 +55,22 @@ class Loader:
     pin_memory: bool
     bus: Bus
     """The training process's, which learns what the workers' handlers cost."""
+    refill: Callable[[Missing], None] | None = None
+    """Puts into the caches what a batch needs and they do not hold whole."""
     waiting: Waiting = field(default_factory=Waiting)
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by path of the files that others stood in for."""
     _sampler: PlanSampler = field(default_factory=PlanSampler)
-    _loader: "DataLoader[Loaded | LoadFailure] | None" = None
+    _loader: "DataLoader[Result] | None" = None
 
-    def batches(self, plan: Plan) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Keys]) -> Iterator[Batch]:
         """The plan's batches, in order.
 
         Raises PluginError or DataError for what failed while a batch was made, naming the plugin or the file.
         """
         self._sampler.batches = plan
         if self._loader is None:
-            self._loader = self._open()
+            self._loader = open_workers(self.room, self._sampler, self.settings, pin_memory=self.pin_memory)
         iterator = iter(self._loader)
         while True:
             started = perf_counter()
@@ -83,29 +88,13 @@ class Loader:
         self._loader = None
         self.room.close()
 
-    def _open(self) -> "DataLoader[Loaded | LoadFailure]":
-        workers = self.settings.workers
-        context = None
-        if workers:
-            context = multiprocessing.get_context(self.settings.start_method)
-            if self.settings.start_method == "forkserver":
-                context.set_forkserver_preload([SampleRoom.__module__])
-        return DataLoader(
-            self.room,
-            batch_size=None,  # the sampler yields whole batches of keys
-            sampler=self._sampler,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]  # without a batch size it gets one value, not a list
-            num_workers=workers,
-            prefetch_factor=self.settings.prefetch if workers else None,
-            persistent_workers=workers > 0,
-            multiprocessing_context=context,
-            timeout=self.settings.timeout_seconds if workers else 0,
-            pin_memory=self.pin_memory,
-            worker_init_fn=_leave_signals_to_training,
-            generator=torch.Generator(),  # else each epoch draws a seed for the workers from the global one
-        )
-
-    def _accept(self, loaded: Loaded | LoadFailure) -> Batch:
+    def _accept(self, loaded: Result) -> Batch:
+        if isinstance(loaded, Missing) and self.refill is not None:
+            log.warning("a cache no longer holds %d entries whole; they are made anew", _count(loaded))
+            self.refill(loaded)
+            loaded = self.room[loaded.keys]
+        if isinstance(loaded, Missing):
+            raise DataError(f"the caches cannot be filled: {_count(loaded)} entries are missing after they were made")
         if isinstance(loaded, LoadFailure):
             if loaded.kind == "plugin":
                 raise PluginError(loaded.text, plugin=loaded.plugin, signal=loaded.signal)
@@ -131,6 +120,31 @@ class Loader:
             )
 
 
+def open_workers(
+    room: Any, sampler: Any, settings: DataTable, *, pin_memory: bool = False, persistent: bool = True
+) -> "DataLoader[Any]":
+    """A DataLoader of worker processes that hands each value of the sampler to the room."""
+    workers, context = settings.workers, None
+    if workers:
+        context = multiprocessing.get_context(settings.start_method)
+        if settings.start_method == "forkserver":
+            context.set_forkserver_preload([SampleRoom.__module__])
+    return DataLoader(
+        room,
+        batch_size=None,  # the sampler yields whole batches of keys
+        sampler=sampler,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        prefetch_factor=settings.prefetch if workers else None,
+        persistent_workers=persistent and workers > 0,
+        multiprocessing_context=context,
+        timeout=settings.timeout_seconds if workers else 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_training,
+        generator=torch.Generator(),  # else each epoch draws a seed for the workers from the global one
+    )
+
+
 def _leave_signals_to_training(worker: int) -> None:
     """Ctrl-C reaches the whole process group; the training process finishes its step and then ends the workers."""
     for name in ("SIGINT", "SIGHUP"):
@@ -138,5 +152,9 @@ def _leave_signals_to_training(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def _as_it_is(loaded: Loaded | LoadFailure) -> Loaded | LoadFailure:
+def _as_it_is(loaded: Any) -> Any:
     return loaded
+
+
+def _count(missing: Missing) -> int:
+    return len(missing.pictures) + len(missing.captions)

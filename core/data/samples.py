@@ -1,44 +1,44 @@
-"""The room where samples are made: in each loader worker, or in the training process when there are none.
+"""The room where batches are made: in each loader worker, or in the training process when there are none."""
 
-A worker gets (settings, plugin tables) and builds its plugins itself; live plugins are never pickled. The same code
-runs in every process, so a batch's bytes do not depend on how many workers there are (P12).
-"""
-
+import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+import numpy
 import torch
-from PIL import Image
 from torch import Tensor
 
-from events.bus import Bus, Tally
-from events.catalogue import BATCH_HOST, SAMPLE_CAPTION, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
+from events.bus import Tally
+from events.catalogue import BATCH_HOST
 from events.errors import PluginError
-from events.payloads import Batch, BatchContext, Item, SampleContext, SampleKey, SampleSettings
+from events.payloads import STAND_IN, Batch, BatchContext, Item, SampleKey, SampleSettings
 from events.randomness import Streams
 
-from ..config import PluginSource
 from ..errors import DataError
-from .buckets import Size
-from .images import Crop, fit, read_upright, to_pixels
+from ..tensors import on_tensors
+from .maker import SampleMaker
 
+log = logging.getLogger("signalbox.data")
 Tokenize = Callable[[Sequence[str]], Mapping[str, Tensor]]
 """Captions -> token ids (B, L) int64 by text encoder. Picklable, since it travels to the workers."""
+Entry = Mapping[str, Tensor]
+"""What a cache holds of a picture or a caption, without a batch dimension; empty for a picture that cannot be read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleSettingsOfRun:
-    """What the config says about making samples."""
+class LatentSource(Protocol):
+    """The cached latents of a run; picklable."""
 
-    seed: int
-    crop: Crop
-    transparent: str
-    time_plugins: bool
-    slow_seconds: Mapping[str, float]
-    trace: Path | None
+    def read(self, maker: SampleMaker, key: SampleKey, item: Item) -> Entry | None:
+        """`mean`, `deviation` (C, h, w), `geometry` (6,) and perhaps `mask` (1, h, w); None when it is not held whole."""
+
+
+class TextSource(Protocol):
+    """The cached text embeddings of a run; picklable."""
+
+    def read(self, caption: str) -> Entry | None:
+        """What the text encoders make of it, by name; None when it is not held whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,17 @@ class Loaded:
 
     def pin_memory(self) -> "Loaded":
         """Page-locked copies, so that the copy to the device does not wait; called by torch's pinning thread."""
-        batch = replace(
-            self.batch,
-            pixels=self.batch.pixels.pin_memory(),
-            tokens={name: ids.pin_memory() for name, ids in self.batch.tokens.items()},
-            weight=self.batch.weight.pin_memory(),
-        )
-        return replace(self, batch=batch)
+        return replace(self, batch=on_tensors(self.batch, Tensor.pin_memory))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What a batch needs and the caches do not hold whole; the training process encodes it and makes the batch."""
+
+    keys: tuple[SampleKey, ...]
+    """The batch's."""
+    pictures: tuple[SampleKey, ...]
+    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,45 +75,50 @@ class LoadFailure:
     signal: str = ""
 
 
-STAND_IN = 1_000_000
-"""`repeat` of a picture that stands in for an unreadable one counts from here, so that its draws are its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One sample of a batch, on its own."""
+
+    key: SampleKey
+    item: Item
+    picture: Entry
+    caption: str
+    settings: SampleSettings
+
+
+Result = Loaded | Missing | LoadFailure
 STAND_INS_TRIED = 8
 
 
-class SampleRoom(torch.utils.data.Dataset[Loaded | LoadFailure]):
+class SampleRoom(torch.utils.data.Dataset[Result]):
     """Maps the keys of a batch to the batch."""
 
     def __init__(
         self,
-        items: tuple[Item, ...],
-        sizes: tuple[Size, ...],
+        maker: SampleMaker,
         tokenize: Tokenize,
-        settings: SampleSettingsOfRun,
-        plugins: PluginSource,
+        latents: LatentSource | None = None,
+        text: TextSource | None = None,
     ) -> None:
-        self._items = items
-        self._sizes = sizes
+        self.maker = maker
         self._tokenize = tokenize
-        self._settings = settings
-        self._plugins = plugins
-        self._bus: Bus | None = None
+        self._latents, self._text = latents, text
         self._unreadable: list[tuple[str, str]] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_bus": None}
+        self._missing: list[SampleKey] = []
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.maker.items)
 
-    def __getitem__(self, keys: Sequence[SampleKey]) -> Loaded | LoadFailure:
+    def __getitem__(self, keys: Sequence[SampleKey]) -> Result:
         """Load one batch; a failure comes back as a value and is raised in the training process."""
-        self._unreadable = []
+        self._unreadable, self._missing = [], []
         try:
-            bus = self._open()
-            read = [self._read(key) for key in keys]
-            samples = [self._sample(bus, key, image) for key, image in read]
-            batch = self._collate(bus, samples, [key for key, _ in read])
-            return Loaded(batch=batch, unreadable=tuple(self._unreadable), tallies=_take(bus.tallies))
+            samples = [self._sample(key) for key in keys]
+            embeddings, unheld = self._embeddings([sample.caption for sample in samples])
+            if self._missing or unheld:
+                return Missing(keys=tuple(keys), pictures=tuple(self._missing), captions=unheld)
+            batch = self._collate(samples, embeddings)
+            return Loaded(batch=batch, unreadable=tuple(self._unreadable), tallies=self.maker.take_tallies())
         except PluginError as error:
             return LoadFailure(kind="plugin", text=_in_full(error), plugin=error.plugin, signal=error.signal)
         except DataError as error:
@@ -118,90 +127,115 @@ class SampleRoom(torch.utils.data.Dataset[Loaded | LoadFailure]):
             return LoadFailure(kind="bug", text=_in_full(error))
 
     def close(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
+        self.maker.close()
 
-    def _open(self) -> Bus:
-        """This process's own bus, with plugins built here, on first use."""
-        if self._bus is None:
-            bus = Bus()
-            bus.attach(self._plugins.build(self._plugins.tables, self._plugins.folder), where=("worker",))
-            if self._settings.time_plugins:
-                bus.time_handlers(dict(self._settings.slow_seconds))
-            if self._settings.trace is not None:
-                bus.trace(self._settings.trace)
-            bus.seal()
-            self._bus = bus
-        return self._bus
+    def _sample(self, key: SampleKey) -> Sample:
+        key, item, picture = self._picture(key)
+        return Sample(
+            key=key, item=item, picture=picture, caption=self.maker.caption(key, item),
+            settings=self.maker.sample_settings(key, item),
+        )  # fmt: skip
 
-    def _read(self, key: SampleKey) -> tuple[SampleKey, Image.Image]:
+    def _picture(self, key: SampleKey) -> tuple[SampleKey, Item, Entry]:
         """The key's picture, or the first readable one of a reserve that follows from the key alone, with its own key.
 
         Raises DataError when none of the reserve can be read either.
         """
-        size = self._sizes[key.item]
-        bucket = [index for index, other in enumerate(self._sizes) if other == size and index != key.item]
-        item = self._items[key.item]
-        Streams(self._settings.seed, "reserve", key.epoch, item.id, key.repeat).py.shuffle(bucket)
-        for index in (key.item, *bucket[:STAND_INS_TRIED]):
-            path = self._items[index].path
-            try:
-                image = read_upright(path, self._settings.transparent)
-            except Exception as error:  # Pillow raises many kinds for bad bytes
-                self._unreadable.append((str(path), f"{type(error).__name__}: {error}"))
-                continue
-            stands_in = index != key.item
-            return (SampleKey(key.epoch, index, STAND_IN + key.item) if stands_in else key), image
+        picture = self._read(key, item := self.maker.items[key.item])
+        if picture is not None:
+            return key, item, picture
+        for index in self._reserve(key, item):
+            other = SampleKey(key.epoch, index, key.repeat, STAND_IN * (key.item + 1) + key.variant)
+            if (picture := self._read(other, item := self.maker.items[index])) is not None:
+                return other, item, picture
         listed = "".join(f"\n  {path}: {reason}" for path, reason in self._unreadable)
         raise DataError(f"neither these pictures nor any that could stand in for them can be read:{listed}")
 
-    def _sample(self, bus: Bus, key: SampleKey, image: Image.Image) -> tuple[Tensor, str, SampleSettings]:
-        item, size = self._items[key.item], self._sizes[key.item]
-        context = SampleContext(
-            epoch=key.epoch, sample_id=item.id, repeat=key.repeat, path=item.path, caption=item.caption,
-            size=(item.width, item.height), target=size, extras=item.extras,
-            rng=Streams(self._settings.seed, "sample", key.epoch, item.id, key.repeat),
-        )  # fmt: skip
-        image = bus[SAMPLE_IMAGE].apply(image, context)
-        caption = bus[SAMPLE_CAPTION].apply(item.caption, context)
-        fitted = fit(image.convert("RGB"), size, self._settings.crop, context.rng.of("crop").py)
-        pixels = bus[SAMPLE_PIXELS].apply(to_pixels(fitted), context)
-        settings = bus[SAMPLE_SETTINGS].apply(SampleSettings(loss_scale=item.loss_scale, extras=item.extras), context)
-        return pixels, caption, settings
+    def _read(self, key: SampleKey, item: Item) -> Entry | None:
+        """The picture from cache or file; None for a file that cannot be read, which is noted with its reason."""
+        if self._latents is not None:
+            entry = self._latents.read(self.maker, key, item)
+            if entry is None:
+                self._missing.append(key)
+                return {}
+            if entry:
+                return entry
+            self._unreadable.append((str(item.path), "could not be read when the cache was filled"))
+            return None
+        try:
+            picture = self.maker.read_file(item, self.maker.size_of(key))
+        except Exception as error:  # Pillow raises many kinds for bad bytes
+            self._unreadable.append((str(item.path), f"{type(error).__name__}: {error}"))
+            return None
+        made = self.maker.picture(key, item, picture)
+        entry = {"pixels": made.pixels, "geometry": torch.tensor(made.geometry)}
+        return entry if made.mask is None else entry | {"mask": made.mask}
 
-    def _collate(
-        self, bus: Bus, samples: Sequence[tuple[Tensor, str, SampleSettings]], keys: Sequence[SampleKey]
-    ) -> Batch:
-        pixels, captions, settings = zip(*samples, strict=True)
-        items = [self._items[key.item] for key in keys]
+    def _reserve(self, key: SampleKey, item: Item) -> list[int]:
+        """Some items that have the key's size at its place, in an order that follows from the key."""
+        geometry = self.maker.geometry
+        rng = Streams(self.maker.settings.seed, "reserve", key.epoch, item.id, key.repeat, key.variant)
+        everyone = numpy.arange(len(self.maker.items))
+        sizes = geometry.buckets_of(
+            everyone, numpy.full_like(everyone, key.epoch), numpy.full_like(everyone, key.repeat)
+        )
+        own = geometry.sizes.index(self.maker.size_of(key))
+        same = everyone[(sizes == own) & (everyone != key.item)]
+        count = min(STAND_INS_TRIED, len(same))
+        return [int(index) for index in rng.np.choice(same, size=count, replace=False)] if count else []
+
+    def _embeddings(self, captions: Sequence[str]) -> tuple[list[Entry], tuple[str, ...]]:
+        """What the cache holds of the captions, and those of which it holds nothing whole."""
+        if self._text is None:
+            return [], ()
+        found = {caption: self._text.read(caption) for caption in dict.fromkeys(captions)}
+        unheld = tuple(caption for caption, entry in found.items() if entry is None)
+        return [entry for caption in captions if (entry := found[caption]) is not None], unheld
+
+    def _collate(self, samples: Sequence[Sample], embeddings: Sequence[Entry]) -> Batch:
+        keys, pictures = tuple(sample.key for sample in samples), [sample.picture for sample in samples]
+        captions, items = tuple(sample.caption for sample in samples), [sample.item for sample in samples]
+        pixels = None if self._latents else torch.stack([picture["pixels"] for picture in pictures])
         batch = Batch(
-            pixels=torch.stack(pixels),
-            tokens=self._tokenize(captions),
-            weight=torch.tensor([one.loss_scale for one in settings], dtype=torch.float32),
-            keys=tuple(keys),
+            pixels=pixels,
+            latents=_stack(pictures, "mean", "deviation") if self._latents else {},
+            tokens=self._tokenize(captions) if self._text is None else {},
+            embeddings=_stack(embeddings, *embeddings[0]) if embeddings else {},
+            weight=torch.tensor(_weights(samples), dtype=torch.float32),
+            mask=_masks(pictures, self.maker.settings.latent_scale),
+            geometry=torch.stack([picture["geometry"] for picture in pictures]),
+            keys=keys,
             sample_ids=tuple(item.id for item in items),
             captions=captions,
             paths=tuple(str(item.path) for item in items),
-            extras=tuple(one.extras for one in settings),
+            extras=tuple(sample.settings.extras for sample in samples),
         )
-        rng = Streams(
-            self._settings.seed,
-            "batch",
-            *(part for key in keys for part in (key.epoch, self._items[key.item].id, key.repeat)),
-        )
+        place = (part for key, item in zip(keys, items, strict=True) for part in (key.epoch, item.id, *key[2:]))
+        rng = Streams(self.maker.settings.seed, "batch", *place)
         context = BatchContext(epoch=keys[0].epoch, sample_ids=batch.sample_ids, rng=rng)
-        return bus[BATCH_HOST].apply(batch, context)
+        return self.maker.bus[BATCH_HOST].apply(batch, context)
 
 
-def _take(tallies: dict[tuple[str, str, str], Tally]) -> dict[tuple[str, str, str], Tally]:
-    """The tallies since the last call, which then count from zero."""
-    taken = {key: replace(tally) for key, tally in tallies.items() if tally.calls}
-    for tally in tallies.values():
-        tally.calls, tally.seconds = 0, 0.0
-    return taken
+def _weights(samples: Sequence[Sample]) -> list[float]:
+    """Each sample's loss scale, divided by how many copies of it the batch holds."""
+    places = [(sample.key.item, sample.key.repeat, sample.key.variant // STAND_IN) for sample in samples]
+    scales = [sample.settings.loss_scale for sample in samples]
+    return [scale / places.count(place) for scale, place in zip(scales, places, strict=True)]
+
+
+def _masks(pictures: Sequence[Entry], scale: int) -> Tensor | None:
+    """(B, 1, h, w); a picture without a mask counts everywhere. None when no picture has one."""
+    if not any("mask" in picture for picture in pictures):
+        return None
+    height, width = (int(side) // scale for side in pictures[0]["geometry"][4:])
+    return torch.stack([picture.get("mask", torch.ones(1, height, width)) for picture in pictures])
+
+
+def _stack(entries: Sequence[Entry], *names: str) -> dict[str, Tensor]:
+    return {name: torch.stack([entry[name] for entry in entries]) for name in names}
 
 
 def _in_full(error: BaseException) -> str:
     """The message, and the traceback of what a plugin or we did wrong."""
-    cause = error.__cause__ or error
+    cause: Any = error.__cause__ or error
     return f"{error}\n" + "".join(traceback.format_exception(cause)).rstrip()

@@ -1,71 +1,119 @@
-"""What is in the data folders: every readable picture as an Item, every other file by name and reason."""
+"""From sources to items: every readable picture as a row of the table, every other file by name and reason."""
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from events.payloads import Item
 
+from ..config import DataTable
 from ..errors import DataError
-from .captions import CaptionSource, caption_of
-from .images import EXTENSIONS, upright_size
+from .found import CONTENT_BYTES, Found, Problem
+from .headers import Header, HeaderCache, read_headers
+from .images import EXTENSIONS
+from .layers import settings_in_use
+from .sources import find
+from .table import ItemTable
+
+SHOWN = 20
+"""Problems that an error lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    items: tuple[Item, ...]
-    problems: tuple[str, ...]
+    """What the sources of one data set hold."""
+
+    items: ItemTable
+    problems: tuple[Problem, ...]
+    uses: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By setting that only a plugin can put into effect: how many items have it, and one of them."""
 
 
-def scan(roots: Sequence[Path], captions: CaptionSource, max_bad_fraction: float) -> Scan:
-    """Read the headers of all pictures below the roots, in the order of their ids.
+def scan(
+    data: DataTable,
+    cache: HeaderCache,
+    *,
+    roots: Sequence[Path] | None = None,
+    names: Sequence[str] | None = None,
+    hashes: bool = True,
+) -> Scan:
+    """Every picture of the data's roots, or of other `roots` under given names, in the order of their ids.
 
-    Raises DataError when a root holds no picture, or when more than `max_bad_fraction` of the files are unreadable.
+    `hashes` has each file's bytes read once, unless data.check does that anyway.
+
+    Raises DataError when there is none, or when more than data.max_bad_fraction of the files cannot be used.
     """
-    found: list[tuple[str, Path]] = []
-    for name, root in zip(names_of(roots), roots, strict=True):
-        pictures = [(f"{name}/{path.relative_to(root).as_posix()}", path) for path in pictures_below(root)]
-        if not pictures:
-            raise DataError(f"data.root: no picture in {root}; looked for {' '.join(sorted(EXTENSIONS))}")
-        found += pictures
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        results = list(pool.map(lambda entry: _read(entry[0], entry[1], captions), found))
-    items = tuple(result for result in results if isinstance(result, Item))
-    problems = tuple(result for result in results if isinstance(result, str))
-    if not items or len(problems) > max_bad_fraction * len(found):
-        listed = "\n  ".join(problems[:20])
+    problems: list[Problem] = []
+    uses: dict[str, tuple[int, str]] = {}
+    contents: deque[bytes] = deque()
+
+    def items() -> Iterator[Item]:
+        for found, header in _with_headers(data, cache, roots, names, problems.append, hashes):
+            for name in settings_in_use(found):
+                count, example = uses.get(name, (0, found.id))
+                uses[name] = (count + 1, example)
+            contents.append(_content(found, header, cache))
+            yield Item(
+                id=found.id, path=found.path, caption=found.caption, caption_from=found.caption_from,
+                mask=found.mask if found.mask != "alpha" or header.alpha else "", settings=found.settings,
+                width=header.width, height=header.height,
+            )  # fmt: skip
+
+    table = ItemTable.of(items(), _drain(contents))
+    where = ", ".join(str(root) for root in (data.roots if roots is None else roots))
+    if not table and not problems:
+        raise DataError(f"data.root: no picture in {where}; looked for {' '.join(sorted(EXTENSIONS))}")
+    total = len(table) + len(problems)
+    if not table or len(problems) > data.max_bad_fraction * total:
+        listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
+        rest = f"\n  and {len(problems) - SHOWN} more; `python run.py data` lists all" if len(problems) > SHOWN else ""
         raise DataError(
-            f"{len(problems)} of {len(found)} files cannot be used, more than data.max_bad_fraction = {max_bad_fraction}"
-            f" allows:\n  {listed}"
+            f"{len(problems)} of {total} files in {where} cannot be used, more than data.max_bad_fraction ="
+            f" {data.max_bad_fraction} allows:{listed}{rest}"
         )
-    return Scan(items=items, problems=problems)
+    return Scan(items=table, problems=tuple(problems), uses=uses)
 
 
-def pictures_below(root: Path) -> Iterator[Path]:
-    """Picture files by name, sorted by relative path, names beginning with a dot skipped."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if path.suffix.lower() in EXTENSIONS and not name.startswith("."):
-                yield path
+def _with_headers(
+    data: DataTable,
+    cache: HeaderCache,
+    roots: Sequence[Path] | None,
+    names: Sequence[str] | None,
+    tell: Callable[[Problem], None],
+    hashes: bool,
+) -> Iterator[tuple[Found, Header]]:
+    """Each picture with its header; the reading runs ahead of what is asked for."""
+    waiting: deque[Found] = deque()
+
+    def paths() -> Iterator[Path]:
+        for found in find(data, roots=roots, names=names):
+            if isinstance(found, Problem):
+                tell(found)
+                continue
+            waiting.append(found)
+            yield found.path
+
+    for header in read_headers(paths(), check=data.check, hashes=hashes, cache=cache):
+        found = waiting.popleft()
+        if isinstance(header, str):
+            tell(Problem(path=found.path, reason=header))
+        else:
+            yield found, header
 
 
-def names_of(roots: Sequence[Path]) -> list[str]:
-    """The data sets' names: each root's last part, numbered where two share it."""
-    names: list[str] = []
-    for root in roots:
-        name = root.resolve().name or "root"
-        same = sum(other == name or other.startswith(f"{name}#") for other in names)
-        names.append(f"{name}#{same + 1}" if same else name)
-    return names
+def _content(found: Found, header: Header, cache: HeaderCache) -> bytes:
+    """Of the picture's bytes, and of its mask's where that is a file of its own."""
+    if not isinstance(found.mask, Path):
+        return header.content
+    mask = next(iter(read_headers([found.mask], check="headers", hashes=True, cache=cache)))
+    if isinstance(mask, str):
+        raise DataError(f"{found.mask}: the mask of {found.path} cannot be read: {mask}")
+    return blake2b(header.content + mask.content, digest_size=CONTENT_BYTES).digest()
 
 
-def _read(item_id: str, path: Path, captions: CaptionSource) -> Item | str:
-    try:
-        width, height = upright_size(path)
-        return Item(id=item_id, path=path, caption=caption_of(path, captions), width=width, height=height)
-    except Exception as error:  # Pillow raises many kinds for bad bytes; each is told with the file's name
-        return f"{path}: {type(error).__name__}: {error}"
+def _drain(waiting: deque[bytes]) -> Iterator[bytes]:
+    """One for each item that was made, as it is made."""
+    while True:
+        yield waiting.popleft()

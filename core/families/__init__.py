@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,21 +35,51 @@ class FamilyFile(Protocol):
 
     def load(self, table: ModelTable, seed: int) -> Family: ...
 
+    def data_side(self, table: ModelTable, max_tokens: int) -> DataSide:
+        """What preparing data needs of a model, from its configs and tokenizer alone."""
 
-class Family(Protocol):
-    """What the trainer needs of a kind of model. Modules are looked up by name at each use, so they may be wrapped."""
+
+class DataSide(Protocol):
+    """What preparing data needs of a model, without its weights."""
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Sides of training pictures are multiples of this."""
+
+    @property
+    def latent_scale(self) -> int:
+        """Sides of pictures over those of their latents."""
+
+    @property
+    def token_limit(self) -> int:
+        """How many tokens of a caption the model reads."""
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """Captions -> token ids (B, L) by text encoder; picklable."""
+
+    def count_tokens(self, captions: Sequence[str]) -> list[int]:
+        """How many tokens each caption has, whatever is read of it."""
+
+
+class Family(DataSide, Protocol):
+    """What the trainer needs of a kind of model, over what preparing data needs. Modules are looked up by name at each use, so they may be wrapped."""
 
     modules: Modules
     tokenizers: Mapping[str, Any]
     schedule: NoiseSchedule
     denoiser: str
     """The name of the module that predicts; every other trained one is a text encoder."""
-    pixel_multiple: int
-    """Sides of training pictures are multiples of this."""
+    image_encoder: str
+    """The name of the module behind `encode_images`."""
+    text_encoders: tuple[str, ...]
+    """The names of the modules behind `encode_text`."""
+    max_tokens: int
+    """How many tokens of a caption are read, a multiple of 75; set before `tokenize` is asked for."""
 
     @property
-    def tokenize(self) -> Tokenize:
-        """Captions -> token ids (B, L) by text encoder; picklable."""
+    def tokenizer_identity(self) -> str:
+        """A digest of what turns captions into token ids."""
 
     def to(self, device: torch.device) -> None:
         """Move what is no module, such as the schedule; modules are moved by the trainer."""
@@ -58,7 +88,7 @@ class Family(Protocol):
         """(B, 3, H, W) in [-1, 1] -> mean and deviation (B, C, h, w) of the scaled latents' posterior, float32."""
 
     def encode_text(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """Token ids -> embeddings (B, L, D), with a gradient where a text encoder is trained."""
+        """Token ids -> embeddings (B, L, D), also of chunks of 77 ids in a row, with a gradient where a text encoder is trained."""
 
     def predict(self, noisy: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
         """The denoiser's output (B, C, h, w) for x_t, t (B,) and embeddings (B, L, D)."""
@@ -80,6 +110,13 @@ def load_family(table: ModelTable, *, seed: int) -> Family:
     _, file = find_family(table)
     quiet_libraries()
     return file.load(table, seed)
+
+
+def load_data_side(table: ModelTable, max_tokens: int) -> DataSide:
+    """What preparing data needs of a model, without reading its weights. Raises ConfigError as `load_family`."""
+    _, file = find_family(table)
+    quiet_libraries()
+    return file.data_side(table, max_tokens)
 
 
 def find_family(table: ModelTable) -> tuple[str, FamilyFile]:

@@ -8,14 +8,18 @@ write the long-standing layout, read both, and refuse a file that leaves a weigh
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .weights import reading, require_whole, tell_unused, weight_file
 
 PREFIX = "text_model."
+CHUNK = 75
+"""Tokens of a caption that CLIP reads at once, beside its beginning and end."""
 
 
 def load_text_encoder(folder: Path) -> nn.Module:
@@ -23,7 +27,6 @@ def load_text_encoder(folder: Path) -> nn.Module:
 
     Raises ConfigError when the file has no value for some weight, or one of another shape.
     """
-    import torch
     from transformers import CLIPTextModel
 
     with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
@@ -58,17 +61,50 @@ def load_tokenizer(folder: Path) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ClipTokenize:
-    """Captions -> ids (B, L), padded and cut to the model's length."""
+    """Captions -> ids (B, 77 n), in n chunks that each begin, end and are padded as a caption of its own."""
 
     name: str
     tokenizer: Any
+    max_tokens: int = CHUNK
+    """75 n; what goes beyond is cut off."""
 
     def __call__(self, captions: Sequence[str]) -> Mapping[str, Tensor]:
-        ids: Tensor = self.tokenizer(
-            list(captions), padding="max_length", truncation=True, max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids  # fmt: skip
-        return {self.name: ids}
+        rows = [self._chunks(ids) for ids in plain_ids(self.tokenizer, captions)]
+        return {self.name: torch.tensor(rows, dtype=torch.int64).reshape(len(rows), -1)}
+
+    def _chunks(self, ids: list[int]) -> list[list[int]]:
+        tokenizer, per_chunk = self.tokenizer, self.tokenizer.model_max_length - 2
+        count = self.max_tokens // CHUNK
+        chunks = [ids[start : start + per_chunk] for start in range(0, count * per_chunk, per_chunk)]
+        return [
+            [tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id]
+            + [tokenizer.pad_token_id] * (per_chunk - len(chunk))
+            for chunk in chunks
+        ]
+
+
+def plain_ids(tokenizer: Any, captions: Sequence[str]) -> list[list[int]]:
+    """The ids of each caption alone, without beginning, end, padding or cut."""
+    found: list[list[int]] = tokenizer(
+        list(captions), add_special_tokens=False, truncation=False, verbose=False
+    ).input_ids
+    return found
+
+
+def count_tokens(tokenizer: Any, captions: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in plain_ids(tokenizer, captions)]
+
+
+def tokenizer_identity(tokenizer: Any) -> str:
+    """A digest of vocabulary, merges and normalisation; the padding and cutting of the last call do not count."""
+    table = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+    return blake2b(json.dumps(table, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def encode_chunks(text_encoder: nn.Module, ids: Tensor, length: int) -> Tensor:
+    """Ids (B, n length) -> last hidden states (B, n length, D), each chunk encoded on its own and joined again."""
+    hidden: Tensor = text_encoder(ids.reshape(-1, length))[0]
+    return hidden.reshape(ids.shape[0], ids.shape[1], hidden.shape[-1])
 
 
 def long_standing_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x: AutoencoderKL, one CLIP text encoder, UNet2DConditionModel (Rombach et al. 2022, 2112.10752)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,11 +17,15 @@ from ..noise_schedule import DiscreteSchedule, Prediction
 from ..rng import seeded_initialisation
 from . import Modules, config_folder, freeze, read_index
 from .clip import (
+    CHUNK,
     ClipTokenize,
+    count_tokens,
+    encode_chunks,
     load_text_encoder,
     load_tokenizer,
     long_standing_keys,
     new_text_encoder,
+    tokenizer_identity,
     write_text_config,
     write_tokenizer,
 )  # fmt: skip
@@ -37,25 +41,46 @@ KEPT = ("_class_name", "_diffusers_version")
 """Of what diffusers adds to a config, what it reads again."""
 
 
-class StableDiffusion:
-    """The modules and how they work together."""
+class StableDiffusionData:
+    """What preparing data needs of the model: sizes and tokens."""
 
-    denoiser = UNET
-
-    def __init__(self, modules: Modules, tokenizer: Any, scheduler: Any) -> None:
-        """`scheduler` is the model's own: its noise schedule is trained on and its class and config are exported."""
-        self.modules = modules
+    def __init__(self, configs: Mapping[str, Any], tokenizer: Any, max_tokens: int = CHUNK) -> None:
+        """`configs` are those of the modules, by name."""
         self.tokenizers = {TEXT: tokenizer}
-        self.schedule = noise_schedule(scheduler)
-        self._scheduler = scheduler
-        self._configs: dict[str, Any] = {name: module.config for name, module in modules.items()}
-        vae_levels = len(self._configs[VAE].block_out_channels)
-        unet_levels = len(self._configs[UNET].block_out_channels)
-        self.pixel_multiple = 2 ** (vae_levels - 1) * 2 ** (unet_levels - 1)
+        self.latent_scale = 2 ** (len(configs[VAE]["block_out_channels"]) - 1)
+        self.pixel_multiple = self.latent_scale * 2 ** (len(configs[UNET]["block_out_channels"]) - 1)
+        self.max_tokens = max_tokens
 
     @property
     def tokenize(self) -> Tokenize:
-        return ClipTokenize(TEXT, self.tokenizers[TEXT])
+        return ClipTokenize(TEXT, self.tokenizers[TEXT], self.max_tokens)
+
+    @property
+    def token_limit(self) -> int:
+        return self.max_tokens // CHUNK * (int(self.tokenizers[TEXT].model_max_length) - 2)
+
+    @property
+    def tokenizer_identity(self) -> str:
+        return tokenizer_identity(self.tokenizers[TEXT])
+
+    def count_tokens(self, captions: Sequence[str]) -> list[int]:
+        return count_tokens(self.tokenizers[TEXT], captions)
+
+
+class StableDiffusion(StableDiffusionData):
+    """The modules and how they work together."""
+
+    denoiser = UNET
+    image_encoder = VAE
+    text_encoders = (TEXT,)
+
+    def __init__(self, modules: Modules, tokenizer: Any, scheduler: Any) -> None:
+        """`scheduler` is the model's own: its noise schedule is trained on and its class and config are exported."""
+        self._configs: dict[str, Any] = {name: module.config for name, module in modules.items()}
+        super().__init__({name: self._configs[name] for name in (VAE, UNET)}, tokenizer)
+        self.modules = modules
+        self.schedule = noise_schedule(scheduler)
+        self._scheduler = scheduler
 
     def to(self, device: torch.device) -> None:
         self.schedule = self.schedule.to(device)
@@ -68,8 +93,7 @@ class StableDiffusion:
         return (mean - shift) * config.scaling_factor, deviation * config.scaling_factor
 
     def encode_text(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        embeddings: Tensor = self.modules[TEXT](tokens[TEXT])[0]
-        return embeddings
+        return encode_chunks(self.modules[TEXT], tokens[TEXT], self.tokenizers[TEXT].model_max_length)
 
     def predict(self, noisy: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
         prediction: Tensor = self.modules[UNET](noisy, t, embeddings, return_dict=False)[0]
@@ -79,8 +103,7 @@ class StableDiffusion:
         first = prompts[0]
         generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
         result = self.pipeline()(
-            [prompt.text for prompt in prompts],
-            negative_prompt=[prompt.negative for prompt in prompts],
+            **self._conditions(prompts),
             generator=generators,
             width=first.width,
             height=first.height,
@@ -89,6 +112,15 @@ class StableDiffusion:
         )
         pictures: list[Image.Image] = result.images
         return pictures
+
+    def _conditions(self, prompts: tuple[Prompt, ...]) -> dict[str, Any]:
+        """What the pipeline is asked for: words, or where more tokens are read than it would, their embeddings."""
+        words = {"": [prompt.text for prompt in prompts], "negative_": [prompt.negative for prompt in prompts]}
+        if self.max_tokens <= CHUNK:
+            return {f"{kind}prompt": texts for kind, texts in words.items()}
+        device = next(self.modules[TEXT].parameters()).device
+        ids = {kind: self.tokenize(texts)[TEXT].to(device) for kind, texts in words.items()}
+        return {f"{kind}prompt_embeds": self.encode_text({TEXT: one}) for kind, one in ids.items()}
 
     def pipeline(self) -> Any:
         """The stock pipeline over the modules as they are now, with DDIM (Song et al. 2020, 2010.02502).
@@ -162,6 +194,15 @@ def load(table: ModelTable, seed: int) -> StableDiffusion:
     with reading(folder / "tokenizer"):
         tokenizer = load_tokenizer(folder / "tokenizer")
     return StableDiffusion(modules, tokenizer, scheduler)
+
+
+def data_side(table: ModelTable, max_tokens: int) -> StableDiffusionData:
+    """Sizes and tokens, from the configs alone. Raises ConfigError for what is missing."""
+    key, folder = config_folder(table)
+    _require_parts(key, folder)
+    configs = {name: _read_json(folder / name / "config.json") for name in (VAE, UNET)}
+    with reading(folder / "tokenizer"):
+        return StableDiffusionData(configs, load_tokenizer(folder / "tokenizer"), max_tokens)
 
 
 def noise_schedule(scheduler: Any) -> DiscreteSchedule:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .data import Item
+from .items import Item
 from .run import RunInfo
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class PreviewEnd:
     prompts: tuple[Prompt, ...]
     paths: tuple[Path, ...]
     """One picture a prompt; fewer when rendering failed."""
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     """What the run trains on."""
     sampler: Sampler
     """Renders with the weights that the previews were rendered with."""

@@ -1,91 +1,20 @@
-"""Payloads of the data: items, samples and batches on their way from disk to the device."""
+"""Payloads of the data: epochs, samples and batches on their way from disk to the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..control import Control
 from ..randomness import Streams
+from .items import ItemSettings, SampleKey
 from .read_only import freeze
 from .run import RunInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A picture with its caption, as the scan found it."""
-
-    id: str
-    """Data set name and relative path: stable, never a position."""
-    path: Path
-    caption: str
-    """Before any plugin."""
-    width: int
-    height: int
-    """In pixels, after EXIF orientation."""
-    weight: float = 1.0
-    """How often an epoch shows it; the whole part always, the rest by a draw of each epoch."""
-    loss_scale: float = 1.0
-    """Factor on its loss."""
-    extras: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values for plugins of your own; they travel to the workers with the item."""
-
-    def __post_init__(self) -> None:
-        freeze(self, "extras")
-
-
-class SampleKey(NamedTuple):
-    """The place of one sample: which item, in which epoch, shown for the how-manieth time."""
-
-    epoch: int
-    item: int
-    """Index into the run's tuple of items."""
-    repeat: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataContext:
-    """What was scanned. A random choice among the items is drawn from `Streams(seed, ...)` of events.randomness."""
-
-    roots: tuple[str, ...]
-    """The scanned folders, as the config names them."""
-    seed: int
-    """The run's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataReady:
-    """What the run will train on."""
-
-    run: RunInfo
-    items: tuple[Item, ...]
-    buckets: Mapping[tuple[int, int], int]
-    """Items by (width, height) in pixels."""
-    problems: tuple[str, ...]
-    """Files that were set aside, each with its reason."""
-
-    def __post_init__(self) -> None:
-        freeze(self, "buckets")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanContext:
-    """A plan must be a pure function of this: it is made again when a run resumes in the middle of an epoch."""
-
-    epoch: int
-    items: tuple[Item, ...]
-    """What the run trains on; the numbers in sample keys count them."""
-    batch_size: int
-    rng: Streams
-    """Random streams of this epoch's plan; a handler is given its own, keyed also by plugin and signal."""
-
-    def for_handler(self, plugin: str, signal: str) -> PlanContext:
-        return replace(self, rng=self.rng.of(plugin, signal))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +76,8 @@ class SampleContext:
     """(width, height) in pixels of the upright original."""
     target: tuple[int, int]
     """(width, height) in pixels of its bucket."""
+    settings: ItemSettings
+    """The item's."""
     extras: Mapping[str, Any]
     """The item's."""
     rng: Streams
@@ -189,12 +120,23 @@ class DeviceContext:
 class Batch:
     """B samples of one bucket. Tensors are on the CPU until `batch.device`, then on the training device."""
 
-    pixels: Tensor
-    """(B, 3, H, W) float32 in [-1, 1]."""
+    pixels: Tensor | None
+    """(B, 3, H, W) float32 in [-1, 1]; None where `latents` come from the cache."""
     tokens: Mapping[str, Tensor]
-    """By text encoder, (B, L) int64."""
+    """By text encoder, (B, L) int64; empty where `embeddings` come from the cache."""
     weight: Tensor
-    """(B,) float32: the sample's loss scale."""
+    """(B,) float32: the sample's loss scale, shared by the copies that fill a short batch."""
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
+    """From the cache: `mean` and `deviation` (B, C, h, w) float32 of the scaled latents' posterior; else empty."""
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    """From the cache: what the text encoders make of the captions; else empty."""
+    mask: Tensor | None = None
+    """(B, 1, h, w) float32 in [0, 1], 1 where the loss counts, in the latents' size; None without masks."""
+    geometry: Tensor
+    """(B, 6) int64: upright original height and width, top and left of the crop, height and width of the bucket.
+
+    In pixels; the crop's corner is that of the resized picture (Podell et al. 2023, 2307.01952, section 2.2).
+    """
     keys: tuple[SampleKey, ...]
     """The place of each sample in the run."""
     sample_ids: tuple[str, ...]
@@ -207,5 +149,5 @@ class Batch:
 
     @property
     def count(self) -> int:
-        """How many samples share the step's mean."""
-        return len(self.sample_ids)
+        """How many images share the step's mean; the copies that fill a short batch are none."""
+        return sum(not key.is_copy for key in self.keys)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +32,7 @@ from plugins.plugins import BasePlugin
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torch import Tensor
 
 
@@ -42,6 +44,35 @@ class Jitter(Plugin):
         import torch
 
         return pixels + 0.01 * torch.randn(pixels.shape, generator=sample.rng.torch)
+
+
+class PaintedCaption(Plugin):
+    """A picture transform whose result follows from the caption."""
+
+    @transform("sample.image")
+    def paint(self, image: "Image.Image", sample: SampleContext) -> "Image.Image":
+        shade = len(sample.caption) % 256
+        return image.point(lambda value: value ^ shade)
+
+
+class SlowPictures(Plugin):
+    """Takes its time, so that a test can break in."""
+
+    @transform("sample.image")
+    def wait(self, image: "Image.Image", sample: SampleContext) -> "Image.Image":
+        time.sleep(0.01)
+        return image
+
+
+class GlobalNoise(Plugin):
+    """Draws from a global generator, as a plugin should not."""
+
+    @transform("sample.image")
+    def shade(self, image: "Image.Image", sample: SampleContext) -> "Image.Image":
+        import random
+
+        factor = random.random()
+        return image.point(lambda value: int(value * factor))
 
 
 class Counter(Plugin):

@@ -130,6 +130,6 @@ def test_the_shipped_config_loads_and_lists_every_key_with_its_meaning() -> None
         assert set(keys) <= set(documented[name]), name
         for key in keys:
             assert len(documented[name][key]) > 5, f"{name}.{key} has no meaning beside it"
-    assert {"use", "name", "priority", "on_error", "enabled"} == set(PluginEntry.model_fields)
+    assert {"use", "name", "priority", "on_error", "variations", "enabled"} == set(PluginEntry.model_fields)
     for key in PluginEntry.model_fields:
         assert f"{key} = " in text, f"[[plugins]] {key}"

@@ -17,7 +17,9 @@ from events.catalogue import CATALOGUE
 from events.payloads.read_only import ReadOnly
 from events.spec import Build, Notification, Transform
 
-PAYLOADS = [kind for name in payloads.__all__ if is_dataclass(kind := getattr(payloads, name))]
+PAYLOADS = [
+    kind for name in payloads.__all__ if isinstance(kind := getattr(payloads, name), type) and is_dataclass(kind)
+]
 CARRIED = [
     spec.payload if isinstance(spec, Notification) else spec.context
     for spec in CATALOGUE

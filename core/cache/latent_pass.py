@@ -1,0 +1,197 @@
+"""The pass that encodes the pictures whose latents a run needs and the store lacks."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from events.catalogue import SAMPLE_IMAGE, SAMPLE_PIXELS
+from events.payloads import SampleKey
+
+from ..data.loader import open_workers
+from ..data.maker import SampleMaker
+from ..encoding import encode_pictures
+from .chance import some_keys, watch
+from .fingerprint import transforms_before
+from .keys import Recipe, module_identity
+from .latents import Latents, Made, PictureRoom, about, all_results, entry_of
+from .parts import (
+    RANDOM_FIELDS,
+    CacheParts,
+    LeftToChance,
+    Makers,
+    Tally,
+    begin,
+    chance_text,
+    end,
+    variations_of,
+    why_random,
+)
+from .store import Store
+
+log = logging.getLogger("signalbox.cache")
+WRITTEN_AT_ONCE = 64
+TOLD_EVERY_SECONDS = 10.0
+Row = tuple[bytes, Mapping[str, Tensor], Mapping[str, Any]]
+
+
+class ReadsMore(Exception):
+    """A transform before the encoder reads something of a sample that the keys do not hold yet."""
+
+    def __init__(self, fields: frozenset[str]) -> None:
+        self.fields = fields
+        super().__init__(", ".join(sorted(fields)))
+
+
+@dataclass(slots=True)
+class LatentPass:
+    """Of one run over all its data sets."""
+
+    parts: CacheParts
+    makers: Makers
+    store: Store
+    latents: dict[str, Latents] = field(default_factory=dict)
+    """By data set, where its latents are cached."""
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+
+    def settle(self) -> bool:
+        """Decide which data sets can be cached, and say why others cannot; returns whether any can."""
+        family = self.parts.family
+        encoder = f"{module_identity(family.modules[family.image_encoder])} fp32 {self.parts.device.device.type}"
+        self.latents.clear()
+        for name, maker in self.makers.items():
+            why_not = self._settle(name, maker, encoder)
+            if why_not:
+                log.warning("latents of %s are not cached: %s", name or "the training pictures", why_not)
+        return bool(self.latents)
+
+    def fill(self) -> None:
+        """Encode what is missing of what can be cached."""
+        if self.settle():
+            self.store.remove_unreadable()
+        while self.latents:
+            try:
+                self._pass()
+                return
+            except ReadsMore as more:
+                self._take_in(more.fields)
+            except LeftToChance as chance:
+                log.warning("latents are not cached: %s", chance_text(chance.plugins))
+                self.latents.clear()
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the pictures that are trained on, or of whatever can be cached."""
+        return self.recipes[next(iter(self.latents))]
+
+    def needed(self) -> Iterator[bytes]:
+        """The keys of everything that the run can show."""
+        return chain.from_iterable(one.needed(self.makers[name]) for name, one in self.latents.items())
+
+    def encode(self, name: str, pictures: Iterable[Made], tally: Tally, total: int = 0) -> None:
+        """Encode a data set's pictures as they come, those of one size together, and store them in chunks."""
+        waiting: dict[tuple[int, ...], list[Made]] = {}
+        rows: list[Row] = []
+        told = perf_counter()
+        for made in pictures:
+            self._refuse_chance(name, made)
+            if made.encodable is None:
+                log.warning("set aside: %s: %s", self.makers[name].items[made.key.item].path, made.reason)
+                tally.unreadable += 1
+                rows.append(self._row(name, made, {}))
+            else:
+                size = tuple(made.encodable.pixels.shape)
+                waiting.setdefault(size, []).append(made)
+                if len(waiting[size]) == self.parts.config.train.batch_size:
+                    rows += self._encode_alike(name, waiting.pop(size), tally)
+            if len(rows) >= WRITTEN_AT_ONCE:
+                self.store.write(rows)
+                rows.clear()
+            if total and perf_counter() - told > TOLD_EVERY_SECONDS:
+                log.info("latents: %d of %d encoded", tally.encoded, total)
+                told = perf_counter()
+            if self.parts.control.is_asked("stop"):
+                break
+        for alike in waiting.values():
+            rows += self._encode_alike(name, alike, tally)
+        self.store.write(rows)
+
+    def _settle(self, name: str, maker: SampleMaker, encoder: str) -> str:
+        """Take a data set's latents into the cache, or say why they cannot be."""
+        for item in maker.items:
+            if key := maker.settings.random_choices(item):
+                return f"{key} draws anew each time a picture is shown; say data.variations = N to have N results"
+        seen = watch(maker, some_keys(maker), PictureRoom(maker).__getitem__)
+        if why_not := why_random(seen):
+            return why_not
+        recipe = self.recipes[name] = self._recipe(maker, encoder)
+        known = frozenset(self.store.note(f"fields {recipe.key.hex()}") or ())
+        self.latents[name] = Latents(
+            store=self.store, recipe_key=recipe.key, fields=tuple(sorted(known | seen.read)),
+            variations=variations_of(maker, SAMPLE_IMAGE, SAMPLE_PIXELS),
+        )  # fmt: skip
+        return ""
+
+    def _recipe(self, maker: SampleMaker, encoder: str) -> Recipe:
+        data, counts = maker.settings.data, variations_of(maker, SAMPLE_IMAGE, SAMPLE_PIXELS).counts
+        settings = {
+            "crop": "centre" if maker.settings.validation else data.crop, "decode": data.decode,
+            "transparent": data.transparent, "masks": data.masks, "seed": maker.settings.seed if counts else None,
+        }  # fmt: skip
+        transforms = transforms_before(maker.bus, SAMPLE_IMAGE, SAMPLE_PIXELS)
+        return Recipe(product="latents", encoder=encoder, transforms=transforms, settings=settings)
+
+    def _take_in(self, fields: frozenset[str]) -> None:
+        for name, one in self.latents.items():
+            wider = tuple(sorted({*one.fields, *fields}))
+            self.store.set_note(f"fields {one.recipe_key.hex()}", wider)
+            self.latents[name] = replace(one, fields=wider)
+
+    def _pass(self) -> None:
+        begun = perf_counter()
+        comparison, tally = begin(self.parts, "latents", self.store, self.needed(), self.recipe, self.makers)
+        for name, one in self.latents.items():
+            maker = self.makers[name]
+            missing = (
+                key for key in all_results(maker, one.variations) if comparison.is_missing(one.key_at(maker, key))
+            )
+            workers = open_workers(PictureRoom(maker), Stream(missing), maker.settings.data, persistent=False)
+            self.encode(name, workers, tally, comparison.missing)
+        end(self.parts, "latents", tally, begun)
+
+    def _encode_alike(self, name: str, alike: list[Made], tally: Tally) -> list[Row]:
+        made = [(one, one.encodable) for one in alike if one.encodable is not None]
+        pixels = torch.stack([encodable.pixels for _, encodable in made])
+        means, deviations = encode_pictures(self.parts.family, pixels.to(self.parts.device.device))
+        tally.encoded += len(made)
+        return [
+            self._row(name, one, entry_of(encodable, mean, deviation))
+            for (one, encodable), mean, deviation in zip(made, means, deviations, strict=True)
+        ]
+
+    def _row(self, name: str, made: Made, entry: Mapping[str, Tensor]) -> Row:
+        maker = self.makers[name]
+        item, size = maker.items[made.key.item], maker.size_of(made.key)
+        return self.latents[name].key_at(maker, made.key), entry, about(self.recipes[name], item, size)
+
+    def _refuse_chance(self, name: str, made: Made) -> None:
+        drawn = made.drawn | (made.read & RANDOM_FIELDS)
+        if drawn:
+            raise LeftToChance(drawn)
+        if not made.read <= set(self.latents[name].fields):
+            raise ReadsMore(made.read)
+
+
+class Stream:
+    """A sampler that can be read once."""
+
+    def __init__(self, keys: Iterator[SampleKey]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return self._keys

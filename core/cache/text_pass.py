@@ -1,0 +1,121 @@
+"""The pass that encodes the captions whose embeddings a run needs and the store lacks."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+
+from events.catalogue import SAMPLE_CAPTION
+
+from ..data.samples import Tokenize
+from ..encoding import encode_captions
+from .chance import some_keys, watch
+from .keys import Recipe, module_identity
+from .parts import CacheParts, LeftToChance, Makers, begin, chance_text, end, variations_of, why_random
+from .store import Store
+from .text import TextEmbeddings, all_captions
+
+log = logging.getLogger("signalbox.cache")
+ENCODED_AT_ONCE = 64
+
+
+@dataclass(slots=True)
+class TextPass:
+    """Of one run over all its data sets."""
+
+    parts: CacheParts
+    makers: Makers
+    store: Store
+    tokenize: Tokenize
+    text: TextEmbeddings | None = None
+    _recipe: Recipe | None = None
+
+    def settle(self) -> bool:
+        """Decide whether captions can be cached, and say why not."""
+        if why_not := self._why_not():
+            log.warning("text is not cached: %s", why_not)
+            return False
+        self._recipe = self._make_recipe()
+        self.text = TextEmbeddings(store=self.store, recipe_key=self._recipe.key)
+        return True
+
+    def fill(self) -> None:
+        """Encode what is missing, if captions can be cached."""
+        if not self.settle():
+            return
+        try:
+            self._pass()
+        except LeftToChance as chance:
+            log.warning("text is not cached: %s", chance_text(chance.plugins))
+            self.text = None
+
+    @property
+    def recipe(self) -> Recipe:
+        assert self._recipe is not None, "settle comes first"
+        return self._recipe
+
+    def needed(self) -> Iterator[bytes]:
+        """The keys of every caption that the run can show."""
+        return (key for key, _ in self._captions())
+
+    def encode(self, captions: Iterable[str]) -> None:
+        """Encode captions and store them."""
+        assert self.text is not None
+        captions, device = tuple(captions), self.parts.device
+        tokens = {name: ids.to(device.device) for name, ids in self.tokenize(captions).items()}
+        with device.autocast():
+            embeddings = encode_captions(self.parts.family, tokens).cpu()
+        self.store.write(
+            (self.text.key(caption), {"embeddings": one}, {**self.recipe.about, "caption": caption})
+            for caption, one in zip(captions, embeddings, strict=True)
+        )
+
+    def _why_not(self) -> str:
+        trained = [name for name in self.parts.family.text_encoders if name in self.parts.config.model.train]
+        if trained:
+            return f"model.train has {', '.join(trained)}, whose embeddings change"
+        for maker in self.makers.values():
+
+            def make(key, maker=maker):  # type: ignore[no-untyped-def]  # mypy wants no default in a typed one
+                return maker.caption(key, maker.items[key.item])
+
+            if why_not := why_random(watch(maker, some_keys(maker), make)):
+                return why_not
+        return ""
+
+    def _make_recipe(self) -> Recipe:
+        family, config = self.parts.family, self.parts.config
+        identities = [module_identity(family.modules[name]) for name in family.text_encoders]
+        return Recipe(
+            product="text", encoder=" ".join([*identities, family.tokenizer_identity, self.parts.device.device.type]),
+            transforms=(), settings={"max_tokens": config.data.max_tokens, "precision": config.train.precision},
+        )  # fmt: skip
+
+    def _pass(self) -> None:
+        begun, missing = perf_counter(), dict[bytes, str]()
+        beside = Store(self.store.path)  # a second connection, to look things up while the first takes the keys in
+
+        def keys() -> Iterator[bytes]:
+            for key, caption in self._captions():
+                if key not in missing and not beside.holds(key):
+                    missing[key] = caption
+                yield key
+
+        try:
+            _, tally = begin(self.parts, "text", self.store, keys(), self.recipe, self.makers)
+        finally:
+            beside.close()
+        captions = iter(missing.values())
+        while (some := tuple(islice(captions, ENCODED_AT_ONCE))) and not self.parts.control.is_asked("stop"):
+            self.encode(some)
+            tally.encoded += len(some)
+        end(self.parts, "text", tally, begun)
+
+    def _captions(self) -> Iterator[tuple[bytes, str]]:
+        assert self.text is not None
+        for maker in self.makers.values():
+            for worded in all_captions(maker, variations_of(maker, SAMPLE_CAPTION).total):
+                if worded.drawn:
+                    raise LeftToChance(worded.drawn)
+                yield self.text.key(worded.caption), worded.caption

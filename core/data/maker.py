@@ -1,0 +1,207 @@
+"""What one process makes of an item: the picture and the caption after every plugin, at their place in the run.
+
+A process gets (settings, plugin tables) and builds its plugins itself; live plugins are never pickled. The same code
+runs in every process, so a sample's bytes do not depend on how many workers there are (P12).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from events.bus import Bus, Tally
+from events.catalogue import SAMPLE_CAPTION, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
+from events.payloads import Item, SampleContext, SampleKey, SampleSettings
+
+from ..config import DataTable, PluginSource
+from ..errors import DataError
+from .buckets import Geometry, Size
+from .draws import CROP, SampleDraws
+from .images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
+from .table import ItemTable
+
+Watch = Callable[[str], None]
+"""Told what a handler of pictures reads of its sample beyond the picture itself."""
+BEYOND_THE_PICTURE = frozenset({"caption", "sample_id", "path", "epoch", "repeat", "settings", "extras"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakerSettings:
+    """What the config says about making samples."""
+
+    seed: int
+    data: DataTable
+    latent_scale: int
+    """Sides of pictures over those of their latents."""
+    time_plugins: bool = False
+    slow_seconds: Mapping[str, float] = field(default_factory=dict)
+    trace: Path | None = None
+    validation: bool = False
+    """Without augmentation and dropout: centre crop, no mirroring, no handler that is `training_only`."""
+
+    def flip_p(self, item: Item) -> float:
+        own = item.settings.flip_p
+        return 0.0 if self.validation else self.data.flip_p if own is None else own
+
+    def random_choices(self, item: Item) -> str:
+        """Which key of the config makes the trainer's own choices random; empty when none does."""
+        if self.data.variations or self.validation:
+            return ""
+        if self.data.crop != "centre":
+            return f"data.crop = {self.data.crop!r}"
+        return "flip_p" if 0 < self.flip_p(item) < 1 else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encodable:
+    """A picture as the image encoder takes it."""
+
+    pixels: Tensor
+    """(3, H, W) float32 in [-1, 1]."""
+    mask: Tensor | None
+    """(1, h, w) float32 in [0, 1], in the latents' size."""
+    geometry: tuple[int, ...]
+    """Upright original height and width, top and left of the crop, height and width of the bucket, in pixels."""
+    box: Box
+    """What is shown of the picture, as it was before it was mirrored."""
+    mirrored: bool
+
+
+class WatchedContext(SampleContext):
+    """Tells what a handler reads of it, so that a cached latent is keyed on that too."""
+
+    __slots__ = ("_watch",)
+
+    def watched_by(self, watch: Watch) -> "WatchedContext":
+        object.__setattr__(self, "_watch", watch)
+        return self
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in BEYOND_THE_PICTURE:
+            object.__getattribute__(self, "_watch")(name)
+        return object.__getattribute__(self, name)
+
+    def for_handler(self, plugin: str, signal: str) -> "WatchedContext":
+        get = object.__getattribute__
+        own = {name: get(self, name) for name in SampleContext.__dataclass_fields__}
+        own["rng"] = own["rng"].of(plugin, signal)
+        return WatchedContext(**own).watched_by(get(self, "_watch"))
+
+
+class SampleMaker:
+    """Builds the plugins of this process on first use and hands samples through them."""
+
+    def __init__(self, items: ItemTable, geometry: Geometry, settings: MakerSettings, plugins: PluginSource) -> None:
+        self.items, self.geometry, self.settings = items, geometry, settings
+        self.plugins = plugins
+        self._bus: Bus | None = None
+        self.drawn: set[str] = set()
+        """Plugins that have drawn without `variations` since this was last cleared."""
+        self.read: set[str] = set()
+        """What handlers of pictures have read of their samples beyond the picture."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_bus": None, "drawn": set(), "read": set()}
+
+    @property
+    def bus(self) -> Bus:
+        """This process's own, with plugins built here."""
+        if self._bus is None:
+            bus, settings = Bus(), self.settings
+            plugins = self.plugins.build(self.plugins.tables, self.plugins.folder)
+            bus.attach(plugins, where=("worker",), validation=settings.validation)
+            if settings.time_plugins:
+                bus.time_handlers(dict(settings.slow_seconds))
+            if settings.trace is not None:
+                bus.trace(settings.trace)
+            bus.seal()
+            self._bus = bus
+        return self._bus
+
+    def close(self) -> None:
+        if self._bus is not None:
+            self._bus.close()
+
+    def makes_choices(self) -> bool:
+        """Whether the trainer itself chooses crops or mirrors at random."""
+        if self.settings.validation:
+            return False
+        return self.settings.data.crop != "centre" or any(0 < self.settings.flip_p(item) < 1 for item in self.items)
+
+    def size_of(self, key: SampleKey) -> Size:
+        return self.geometry.size_of(key.item, key.epoch, key.repeat)
+
+    def shown(self, key: SampleKey) -> int:
+        """How often the run has shown the item at this size before, which variations count by."""
+        return self.geometry.variation(key.item, key.epoch, key.repeat)
+
+    def read_file(self, item: Item, target: Size) -> Picture:
+        """The item's file. Raises whatever Pillow finds wrong with it."""
+        data = self.settings.data
+        wanted = target if data.decode == "scaled" else None
+        return read_picture(item.path, transparent=data.transparent, mask=item.mask, target=wanted)
+
+    def picture(self, key: SampleKey, item: Item, picture: Picture) -> Encodable:
+        """The picture after `sample.image`, crop, mirror and `sample.pixels`."""
+        target, bus = self.size_of(key), self.bus
+        context = self._context(WatchedContext, key, item, target).watched_by(self.read.add)
+        image = bus[SAMPLE_IMAGE].apply(picture.image, context)
+        if picture.mask is not None and image.size != picture.image.size:
+            raise DataError(
+                f"a sample.image plugin made {item.id} {image.size} from {picture.image.size}, and its mask no longer"
+                " fits; leave the size as it is, or set data.masks = 'none'"
+            )
+        random = object.__getattribute__(context, "rng").of(CROP, "crop").py
+        crop = "centre" if self.settings.validation else self.settings.data.crop
+        box = crop_box(image.size, target, crop, random)
+        flip_p = self.settings.flip_p(item)
+        mirror = flip_p > 0 and (flip_p >= 1 or random.random() < flip_p)
+        pixels = to_pixels(resize(_rgb(image), box, target, mirror=mirror))
+        pixels = bus[SAMPLE_PIXELS].apply(pixels, context)
+        top, left = corner(box, picture.size, target, mirrored=mirror)
+        return Encodable(
+            pixels=pixels,
+            mask=None if picture.mask is None else self._mask(resize(picture.mask, box, target, mirror=mirror), target),
+            geometry=(picture.size[1], picture.size[0], top, left, target[1], target[0]),
+            box=box,
+            mirrored=mirror,
+        )
+
+    def caption(self, key: SampleKey, item: Item) -> str:
+        """The caption after `sample.caption`."""
+        return self.bus[SAMPLE_CAPTION].apply(item.caption, self._context(SampleContext, key, item, self.size_of(key)))
+
+    def sample_settings(self, key: SampleKey, item: Item) -> SampleSettings:
+        """Loss scale and extras after `sample.settings`."""
+        settings = SampleSettings(loss_scale=item.settings.loss_scale, extras=item.extras)
+        return self.bus[SAMPLE_SETTINGS].apply(settings, self._context(SampleContext, key, item, self.size_of(key)))
+
+    def take_tallies(self) -> dict[tuple[str, str, str], Tally]:
+        """What each handler has cost since the last call."""
+        tallies = self.bus.tallies
+        taken = {key: replace(tally) for key, tally in tallies.items() if tally.calls}
+        for tally in tallies.values():
+            tally.calls, tally.seconds = 0, 0.0
+        return taken
+
+    def _context(self, kind: Any, key: SampleKey, item: Item, target: Size) -> Any:
+        variations = {table.name: table.variations for table in self.plugins.tables if table.variations}
+        draws = SampleDraws(
+            self.settings.seed, key, item.id, shown=self.shown(key), note=self.drawn.add,
+            variations=variations | ({CROP: self.settings.data.variations} if self.settings.data.variations else {}),
+        )  # fmt: skip
+        return kind(
+            epoch=key.epoch, sample_id=item.id, repeat=key.repeat, path=item.path, caption=item.caption,
+            size=(item.width, item.height), target=target, settings=item.settings, extras=item.extras, rng=draws,
+        )  # fmt: skip
+
+    def _mask(self, mask: Image.Image, target: Size) -> Tensor:
+        scale = self.settings.latent_scale
+        return mask_values(mask, (target[0] // scale, target[1] // scale))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")

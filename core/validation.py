@@ -1,0 +1,78 @@
+"""The loss on pictures that are not trained on: always the same noises and timesteps, without augmentation or dropout."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from events.bus import Bus
+from events.catalogue import VALIDATION_END, VALIDATION_START
+from events.payloads import RunInfo, ValidationEnd, ValidationStart
+
+from .config import Config
+from .data.loader import Loader
+from .data.plan import Plan, PlanSettings, plan_epoch
+from .data.sets import DataSet
+from .device import Device
+from .families import Family
+from .preview import evaluating
+from .step import Step
+
+log = logging.getLogger("signalbox.validation")
+
+
+@dataclass(slots=True, kw_only=True)
+class Validation:
+    """Measures every set when asked."""
+
+    config: Config
+    run: RunInfo
+    bus: Bus
+    family: Family
+    device: Device
+    step: Step
+    sets: Mapping[str, DataSet]
+    loaders: Mapping[str, Loader]
+    losses: dict[str, float] = field(default_factory=dict)
+    """As last measured."""
+
+    def measure(self, step: int, epoch: int, reason: str) -> None:
+        """Mean loss of each set, told by `validation.end`; waits for the device. Raises what goes wrong."""
+        if not self.sets:
+            return
+        begun, images = perf_counter(), {name: len(one.items) for name, one in self.sets.items()}
+        losses: dict[str, float] = {}
+        if self.bus[VALIDATION_START].chain:
+            self.bus[VALIDATION_START].emit(ValidationStart(run=self.run, step=step, reason=reason, images=images))
+        try:
+            with evaluating(self.family.modules.values()):
+                losses = {name: self._mean(name) for name in self.sets}
+            self.losses = losses
+        finally:
+            seconds = perf_counter() - begun
+            if self.bus[VALIDATION_END].chain:
+                self.bus[VALIDATION_END].emit(
+                    ValidationEnd(run=self.run, step=step, epoch=epoch, losses=losses, seconds=seconds)
+                )
+        shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+        log.info("validation at step %d: %s (%.1f s)", step, shown, seconds)
+
+    def close(self) -> None:
+        for loader in self.loaders.values():
+            loader.close()
+
+    def _mean(self, name: str) -> float:
+        """Over images and repeats; sums are taken on the host in double precision, in the order of the plan."""
+        total, count = 0.0, 0
+        for batch in self.device.ahead(self.loaders[name].batches(self._plan(name))):
+            for repeat in range(self.config.validation.repeats):
+                losses = self.step.measure(batch, repeat).tolist()
+                total += sum(losses)
+                count += len(losses)
+        return total / count
+
+    def _plan(self, name: str) -> Plan:
+        """Every item once, whatever its settings say."""
+        one = self.sets[name]
+        settings = PlanSettings(seed=self.run.seed, batch_size=self.config.train.batch_size)
+        return plan_epoch(one.items, one.geometry, settings, 0, once=True)
