@@ -115,7 +115,7 @@ class Assembly:
         family = load_family(self.config.model, seed=self.run.seed)
         family.max_tokens = self.config.data.max_tokens
         folder = self.folder.path / "items"
-        sets = prepare_sets(found, family.pixel_multiple, self.config, self.bus, self.run, folder)
+        sets = prepare_sets(found, family, self.config, self.bus, self.run, folder)
         return family, device, sets, self._prepare(family, device)
 
     def _context(self) -> ModelContext:

@@ -13,12 +13,14 @@ from events.payloads import DataContext, DataReady, RunInfo
 
 from ..config import Config
 from ..errors import ConfigError, DataError
+from ..families import DataSide
 from .buckets import Geometry, Size, assign_sizes
 from .found import Problem
 from .headers import HeaderCache
 from .scan import SHOWN, Scan, scan
 from .split import held_out, require_disjoint
 from .table import ItemTable
+from .words import look_at_words
 
 log = logging.getLogger("signalbox.data")
 HELD_OUT = "held_out"
@@ -92,8 +94,9 @@ def find_sets(bus: Bus, run: RunInfo, config: Config) -> FoundSets:
     return FoundSets(training=items, validation=validation, problems=found.problems)
 
 
-def prepare_sets(found: FoundSets, multiple: int, config: Config, bus: Bus, run: RunInfo, folder: Path) -> DataSets:
+def prepare_sets(found: FoundSets, side: DataSide, config: Config, bus: Bus, run: RunInfo, folder: Path) -> DataSets:
     """Give every item its sizes, store the tables where workers can map them, and tell with `data.ready`."""
+    multiple = side.pixel_multiple
     training, too_small = _prepare(found.training, multiple, config, folder / "training")
     validation = {
         name: _prepare(items, multiple, config, folder / f"validation.{name}")[0]
@@ -103,6 +106,7 @@ def prepare_sets(found: FoundSets, multiple: int, config: Config, bus: Bus, run:
     counts = count_buckets(training)
     shown = ", ".join(f"{width}x{height}: {count}" for (width, height), count in counts.items())
     log.info("%d pictures in %d buckets (%s), %d set aside", len(training.items), len(counts), shown, len(problems))
+    look_at_words(training.items, side).tell(side.token_limit)
     for name, one in validation.items():
         log.info("validation set %s: %d pictures", name, len(one.items))
     masks = sum(bool(item.mask) for item in training.items) if config.data.masks != "none" else 0

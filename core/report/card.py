@@ -15,7 +15,7 @@ from .sheet import Change, Seen, Shown, Words, overlay
 from .thumbnails import picture_of, thumbnail
 from .wording import wording
 
-SIDE = 192
+SIDE = 168
 """Of the longer side of a shown picture, in CSS pixels."""
 SHARP = 2
 """Stored pixels of each, for dense displays."""
@@ -41,7 +41,17 @@ def card(number: int, shown: Shown, accumulate: int) -> Markup:
 def _place(shown: Shown, accumulate: int) -> str:
     batch = f", batch {shown.batch % accumulate + 1} of {accumulate}" if accumulate > 1 else ""
     repeat = f", shown before {counted(shown.key.repeat, 'time')}" if shown.key.repeat else ""
-    return f"Epoch {shown.key.epoch}, step {shown.batch // accumulate + 1} of the epoch{batch}{repeat}"
+    where = f"Epoch {shown.key.epoch}, step {shown.batch // accumulate + 1} of the epoch{batch}{repeat}"
+    return where if shown.picture is None else f"{where}  ·  {_cut(shown, shown.picture)}"
+
+
+def _cut(shown: Shown, seen: Seen) -> str:
+    """Size, scale, place of the crop, and mirroring, in words."""
+    height, width, top, left = seen.made.geometry[:4]
+    scale = max(shown.target[0] / width, shown.target[1] / height)
+    crop = f", cut {left} from the left and {top} from the top" if left or top else ""
+    mirrored = ", mirrored" if seen.made.mirrored else ""
+    return f"scaled by {scale:.2g} to {shown.target[0]} × {shown.target[1]}{mirrored}{crop}"
 
 
 def _figures(shown: Shown, seen: Seen) -> Iterator[Markup]:
@@ -52,24 +62,17 @@ def _figures(shown: Shown, seen: Seen) -> Iterator[Markup]:
     for place, change in enumerate(seen.changes):
         box = seen.made.box if place == last and not crop_here else None
         yield _changed(change, change.after, box)
+    note = f"{shown.target[0]} × {shown.target[1]}"
     if seen.pixel_changes:
-        yield _figure("Cut out", _framed(picture_of(seen.cropped), pixels=True), _cut(shown, seen))
-    for change in seen.pixel_changes:
+        yield _figure("Cut out", _framed(picture_of(seen.cropped), pixels=True))
+        final = seen.pixel_changes[-1]
+        note += f", after {final.plugin}" if final.changed else f", unchanged by {final.plugin}"
+    for change in seen.pixel_changes[:-1]:
         yield _changed(change, picture_of(change.after), None, pixels=True)
-    note = "" if seen.pixel_changes else _cut(shown, seen)
     yield _figure("As the model sees it", _framed(picture_of(seen.made.pixels), pixels=True), note)
     if seen.made.mask is not None:
         share = f"{100 * float(seen.made.mask.mean()):.0f} % of it"
         yield _figure("Where the loss counts", _framed(overlay(seen.made.pixels, seen.made.mask), pixels=True), share)
-
-
-def _cut(shown: Shown, seen: Seen) -> str:
-    """Bucket, scale, place of the crop, and mirroring, in words."""
-    height, width, top, left = seen.made.geometry[:4]
-    scale = max(shown.target[0] / width, shown.target[1] / height)
-    crop = f", from {left}, {top}" if (left, top) != (0, 0) else ""
-    mirrored = ", mirrored" if seen.made.mirrored else ""
-    return f"{shown.target[0]} × {shown.target[1]}, scaled by {scale:.2g}{crop}{mirrored}"
 
 
 def _changed(change: Change, image: Image.Image, box: Box | None, *, pixels: bool = False) -> Markup:

@@ -70,7 +70,7 @@ figure small { display: block; width: 0; min-width: 100%; margin-top: 0.45rem; c
   display: grid; place-items: center; border: 1px dashed var(--line); border-radius: 4px; color: var(--quiet);
   font-size: 0.88rem;
 }
-.words { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: 0.55rem 1.5rem; }
+.words { display: grid; grid-template-columns: 8rem 1fr; gap: 0.55rem 1.5rem; }
 .words > .name { padding-top: 0.08rem; }
 .caption { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
 .quiet { color: var(--quiet); }
@@ -84,5 +84,6 @@ del { color: var(--gone); background: var(--gone-wash); border-radius: 3px; padd
   .words { grid-template-columns: 1fr; gap: 0.15rem; }
   .words > .caption { margin-bottom: 0.7rem; }
   .figures { gap: 1rem; }
+  figure { zoom: 0.8; }
 }
 """

@@ -54,7 +54,7 @@ def surveyed(config: Config, bus: Bus, plugins: PluginSource, epoch: int) -> Ite
         run = RunInfo(name=config.run.name, folder=folder, seed=seed, steps=config.train.steps, data_roots=roots)
         found = find_sets(bus, run, config)
         side = load_data_side(config.model, config.data.max_tokens)
-        sets = prepare_sets(found, side.pixel_multiple, config, bus, run, folder / "items")
+        sets = prepare_sets(found, side, config, bus, run, folder / "items")
         settings = MakerSettings(seed=seed, data=config.data, latent_scale=side.latent_scale)
         maker = SampleMaker(sets.training.items, sets.training.geometry, settings, plugins)
         try:
