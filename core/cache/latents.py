@@ -11,6 +11,7 @@ from events.payloads import Item, SampleKey
 
 from ..data.buckets import Size
 from ..data.draws import CROP
+from ..data.files import reason_of
 from ..data.maker import Encodable, SampleMaker
 from .keys import Recipe, Variations, digest
 from .store import Store
@@ -86,7 +87,7 @@ class PictureRoom(torch.utils.data.Dataset[Made]):
         try:
             picture = maker.read_file(item, maker.size_of(key))
         except Exception as error:  # Pillow raises many kinds for bad bytes
-            return Made(key=key, encodable=None, reason=f"{type(error).__name__}: {error}")
+            return Made(key=key, encodable=None, reason=reason_of(error))
         made = maker.picture(key, item, picture)
         drawn = maker.drawn - {CROP}
         return Made(key=key, encodable=made, drawn=frozenset(drawn), read=frozenset(maker.read))

@@ -149,22 +149,25 @@ class SampleMaker:
         target, bus = self.size_of(key), self.bus
         context = self._context(WatchedContext, key, item, target).watched_by(self.read.add)
         image = bus[SAMPLE_IMAGE].apply(picture.image, context)
-        if picture.mask is not None and image.size != picture.image.size:
+        is_resized = image.size != picture.image.size
+        if picture.mask is not None and is_resized:
             raise DataError(
                 f"a sample.image plugin made {item.id} {image.size} from {picture.image.size}, and its mask no longer"
                 " fits; leave the size as it is, or set data.masks = 'none'"
             )
         random = object.__getattribute__(context, "rng").of(CROP, "crop").py
         crop = "centre" if self.settings.validation else self.settings.data.crop
-        box = crop_box(image.size, target, crop, random)
+        size, whole = (image.size, None) if is_resized else (picture.size, picture.size)
+        box = crop_box(size, target, crop, random)
         flip_p = self.settings.flip_p(item)
         mirror = flip_p > 0 and (flip_p >= 1 or random.random() < flip_p)
-        pixels = to_pixels(resize(_rgb(image), box, target, mirror=mirror))
+        pixels = to_pixels(resize(_rgb(image), box, target, mirror=mirror, whole=whole))
         pixels = bus[SAMPLE_PIXELS].apply(pixels, context)
-        top, left = corner(box, picture.size, target, mirrored=mirror)
+        mask = picture.mask and resize(picture.mask, box, target, mirror=mirror, whole=whole)
+        top, left = corner(box, size, target, mirrored=mirror)
         return Encodable(
             pixels=pixels,
-            mask=None if picture.mask is None else self._mask(resize(picture.mask, box, target, mirror=mirror), target),
+            mask=None if mask is None else self._mask(mask, target),
             geometry=(picture.size[1], picture.size[0], top, left, target[1], target[0]),
             box=box,
             mirrored=mirror,

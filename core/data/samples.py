@@ -18,6 +18,7 @@ from events.randomness import Streams
 
 from ..errors import DataError
 from ..tensors import on_tensors
+from .files import reason_of
 from .maker import SampleMaker
 
 log = logging.getLogger("signalbox.data")
@@ -165,7 +166,7 @@ class SampleRoom(torch.utils.data.Dataset[Result]):
         try:
             picture = self.maker.read_file(item, self.maker.size_of(key))
         except Exception as error:  # Pillow raises many kinds for bad bytes
-            self._unreadable.append((str(item.path), f"{type(error).__name__}: {error}"))
+            self._unreadable.append((str(item.path), reason_of(error)))
             return None
         made = self.maker.picture(key, item, picture)
         entry = {"pixels": made.pixels, "geometry": torch.tensor(made.geometry)}

@@ -49,7 +49,8 @@ def _cut(shown: Shown, seen: Seen) -> str:
     """Size, scale, place of the crop, and mirroring, in words."""
     height, width, top, left = seen.made.geometry[:4]
     scale = max(shown.target[0] / width, shown.target[1] / height)
-    crop = f", cut {left} from the left and {top} from the top" if left or top else ""
+    cut = [f"{pixels} from the {side}" for pixels, side in ((left, "left"), (top, "top")) if pixels]
+    crop = f", cut {' and '.join(cut)}" if cut else ""
     mirrored = ", mirrored" if seen.made.mirrored else ""
     return f"scaled by {scale:.2g} to {shown.target[0]} × {shown.target[1]}{mirrored}{crop}"
 
@@ -71,22 +72,22 @@ def _figures(shown: Shown, seen: Seen) -> Iterator[Markup]:
         yield _changed(change, picture_of(change.after), None, pixels=True)
     yield _figure("As the model sees it", _framed(picture_of(seen.made.pixels), pixels=True), note)
     if seen.made.mask is not None:
-        share = f"{100 * float(seen.made.mask.mean()):.0f} % of it"
-        yield _figure("Where the loss counts", _framed(overlay(seen.made.pixels, seen.made.mask), pixels=True), share)
+        share = f"{100 * float(seen.made.mask.mean()):.0f} % counts"
+        yield _figure("Mask", _framed(overlay(seen.made.pixels, seen.made.mask), pixels=True), share)
 
 
 def _changed(change: Change, image: Image.Image, box: Box | None, *, pixels: bool = False) -> Markup:
     if change.changed or box is not None:
-        return _figure(change.plugin, _framed(image, box, pixels=pixels), "" if change.changed else "unchanged")
+        note = "" if change.changed else "unchanged"
+        return _figure(change.plugin, _framed(image, box, pixels=pixels), note, kind="name")
     width, height = _fitted(image)
-    return _figure(
-        change.plugin, element("div", "unchanged", class_="same", style=f"width:{width}px;height:{height}px")
-    )
+    same = element("div", "unchanged", class_="same", style=f"width:{width}px;height:{height}px")
+    return _figure(change.plugin, same, kind="name")
 
 
-def _figure(caption: str, content: Markup, note: str = "", *, class_: str = "label") -> Markup:
+def _figure(caption: str, content: Markup, note: str = "", *, kind: str = "label") -> Markup:
     notes = [element("small", note)] if note else []
-    return element("figure", element("figcaption", caption, class_=class_), content, *notes)
+    return element("figure", element("figcaption", caption, class_=kind), content, *notes)
 
 
 def _framed(image: Image.Image, box: Box | None = None, *, pixels: bool = False) -> Markup:
@@ -112,7 +113,7 @@ def _words(words: Words, given_by: str) -> Iterator[Markup]:
     yield from _row(f"Found in {given_by}" if given_by else "Found", _caption(words.found))
     for names, change in _steps(words.changes):
         content = _difference(change.before, change.after) if change.changed else _quiet("unchanged")
-        yield from _row(names, content, class_="name")
+        yield from _row(names, content, kind="name")
     tokens = joined(f"{words.tokens} of {words.limit}")
     if words.cut:
         tokens = joined(tokens, _quiet(", not read: "), element("del", _shortened(words.cut.strip(" ,\n"))))
@@ -136,7 +137,7 @@ def _settings(shown: Shown) -> Iterator[Markup]:
         yield from _row("Loss scale", f"{shown.settings.loss_scale:g}")
     for change in shown.settings_changes:
         if change.changed:
-            yield from _row(change.plugin, _settings_text(change.before, change.after), class_="name")
+            yield from _row(change.plugin, _settings_text(change.before, change.after), kind="name")
 
 
 def _settings_text(before: SampleSettings, after: SampleSettings) -> str:
@@ -151,8 +152,8 @@ def _settings_text(before: SampleSettings, after: SampleSettings) -> str:
     return on_one_line("; ".join(parts), MOST_SIGNS)
 
 
-def _row(label: str, content: str, *, class_: str = "label") -> tuple[Markup, Markup]:
-    return element("div", label, class_=class_), element("div", content, class_="caption", dir="auto")
+def _row(label: str, content: str, *, kind: str = "label") -> tuple[Markup, Markup]:
+    return element("div", label, class_=kind), element("div", content, class_="caption", dir="auto")
 
 
 def _caption(text: str) -> str:

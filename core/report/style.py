@@ -60,8 +60,7 @@ article .place { color: var(--quiet); font-size: 0.92rem; margin: 0.15rem 0 1.5r
 .figures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; margin-bottom: 1.75rem; }
 figure { margin: 0; }
 .name { font-size: 0.88rem; color: var(--quiet); overflow-wrap: anywhere; }
-figcaption { line-height: 1.5rem; white-space: nowrap; }
-figcaption { margin-bottom: 0.5rem; }
+figcaption { line-height: 1.5rem; margin-bottom: 0.35rem; white-space: nowrap; }
 figure small { display: block; width: 0; min-width: 100%; margin-top: 0.45rem; color: var(--quiet); font-size: 0.82rem; line-height: 1.35; }
 .frame { position: relative; overflow: hidden; border-radius: 4px; line-height: 0; outline: 1px solid var(--line); }
 .frame img { border-radius: 0; }
