@@ -122,6 +122,10 @@ def data(
     ] = None,
     epochs: Annotated[int, typer.Option(min=0, help="that --plan covers; the whole run when left out")] = 0,
     epoch: Annotated[int, typer.Option(min=0, help="whose batches and samples are shown")] = 0,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="show what the caches hold that this config does not need, and remove it")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="remove it without asking")] = False,
 ) -> None:
     """Say what a config would train on, without training or reading the model's weights."""
     loaded = load(config, overrides)
@@ -132,7 +136,29 @@ def data(
 
     loaded = configure(bus, loaded, str(config))
     configure_logging("error")
+    if prune:
+        prune_caches(loaded, bus, source, yes=yes)
+        return
     answer(Request(html=html, look=look, plan=plan_file, epochs=epochs, epoch=epoch), loaded, bus, source, typer.echo)
+
+
+def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: bool) -> None:
+    """Show what the config's caches hold without need, ask, and remove it."""
+    from core.cache.prune import remove
+    from core.log import configure_logging
+    from core.pruning import orphan_lines, orphans_of
+
+    configure_logging("warning")
+    with orphans_of(config, bus, source) as found:
+        for orphans in found:
+            for line in orphan_lines(orphans):
+                typer.echo(line)
+        if not any(orphans.keys for orphans in found):
+            typer.echo("nothing to remove")
+        elif yes or typer.confirm("remove them?"):
+            for orphans in found:
+                remove(orphans)
+            typer.echo("removed")
 
 
 def load(path: Path, overrides: list[str]) -> "Config":

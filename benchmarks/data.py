@@ -25,9 +25,10 @@ from PIL import Image
 from PIL import __version__ as pillow_version
 from torch import Tensor
 
+from benchmarks.loading import load_with_workers, plan_a_million, read_latents, scan_folder
 from benchmarks.pictures import QUALITY, SOURCES, sources, write_pictures
 from core.data.headers import Header, HeaderCache
-from core.data.images import JPEG_MARGIN, crop_box, read_picture, resize, to_pixels
+from core.data.images import crop_box, read_picture, resize, to_pixels
 
 TARGET = (512, 512)
 SIZES = {
@@ -35,8 +36,7 @@ SIZES = {
     "2 MP": ((1600, 1200), (1599, 1201)),
     "1 MP": ((1184, 888), (1181, 887)),
 }
-"""Sides that scale without a remainder, and such that do not. At half its sides the second is within JPEG_MARGIN of the
-target, so we decode it whole where a plain loop takes the half."""
+"""Sides that scale without a remainder, and such that do not."""
 Make = Callable[[Path], Tensor]
 
 
@@ -44,6 +44,7 @@ Make = Callable[[Path], Tensor]
 class Options:
     rounds: int
     records: int
+    files: int
     folder: Path
     """For what is measured; temporary."""
 
@@ -103,8 +104,15 @@ def records(options: Options) -> dict[str, Any]:
     return result
 
 
-SECTIONS: dict[str, Callable[[Options], dict[str, Any]]] = {"decode": decode, "records": records}
-"""What can be measured, by name. A further measurement is a function like these two, and a line here."""
+SECTIONS: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "decode": decode,
+    "records": records,
+    "scan": scan_folder,
+    "table": plan_a_million,
+    "cache": read_latents,
+    "workers": load_with_workers,
+}
+"""What can be measured, by name. A further measurement is a function like these, and a line here."""
 
 
 # contenders
@@ -220,7 +228,7 @@ def sharp_fidelity(folder: Path) -> dict[str, float]:
     for name, source in zip(SOURCES, sources()[1], strict=True):
         path = folder / f"sharp {name}.jpg"
         source.convert("RGB").save(path, quality=QUALITY)
-        side = int(min(source.size) / 2 / JPEG_MARGIN)
+        side = min(source.size) // 2
         found[name] = round(psnr(ours(path, (side, side)), full_lanczos(path, (side, side))), 1)
     return found
 
@@ -265,6 +273,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help=f"of {', '.join(SECTIONS)}; all if none")
     parser.add_argument("--rounds", type=int, default=11, help="turns each contender takes")
     parser.add_argument("--records", type=int, default=1_000_000, help="rows of the header cache")
+    parser.add_argument("--files", type=int, default=20_000, help="real files of the scan")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -275,7 +284,9 @@ def main() -> None:
         "machine": platform.machine(), "cpus": os.cpu_count(),
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(rounds=arguments.rounds, records=arguments.records, folder=Path(folder))
+        options = Options(
+            rounds=arguments.rounds, records=arguments.records, files=arguments.files, folder=Path(folder)
+        )
         for name in arguments.sections or SECTIONS:
             results[name] = SECTIONS[name](options)
     if arguments.out:

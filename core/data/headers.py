@@ -39,7 +39,6 @@ def read_headers(
     Only what the cache does not know is opened, by as many threads as `threads` says; 0: four more than CPUs. Files
     that change while they are read, and those the system refuses to read, are looked at anew the next time.
     """
-    hashes = hashes or check == "decode"
     threads = threads or min(MOST_THREADS, (os.cpu_count() or 1) + 4)
     animated, remaining = 0, iter(paths)
     with ThreadPoolExecutor(threads) as pool:

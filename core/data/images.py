@@ -23,8 +23,6 @@ from .orientation import orientation, upright, upright_size
 Crop = Literal["centre", "random", "jitter"]
 Size = tuple[int, int]
 """(width, height) in pixels."""
-JPEG_MARGIN = 1.25
-"""A JPEG is decoded at a fraction of its size when that still is this much larger than what covers the target."""
 REDUCING_GAP = 2.0
 """Other pictures are averaged over whole blocks when that leaves this much for the fine filter to resize."""
 ASPECT_TOLERANCE = 0.02
@@ -149,7 +147,7 @@ def _decode(path: Path, target: Size | None) -> tuple[Image.Image, Size, int]:
 
 def _draft(image: ImageFile.ImageFile, ratio: float) -> int:
     """Have a JPEG decoded at 1/8, 1/4 or 1/2 of its sides where that leaves enough; returns 8, 4, 2 or 1."""
-    factor = next((factor for factor in (8, 4, 2) if ratio >= factor * JPEG_MARGIN), 1)
+    factor = next((factor for factor in (8, 4, 2) if ratio >= factor), 1)
     if factor > 1 and image.draft(None, (image.width // factor, image.height // factor)) is None:
         return 1
     return factor

@@ -30,9 +30,7 @@ def find(
     roots = data.roots if roots is None else roots
     reader = FolderReader(data)
     for name, root in zip(names_of(roots) if names is None else names, roots, strict=True):
-        for told in _of_root(name, root, data, reader):
-            if not reader.is_stopped:
-                yield told
+        yield from _of_root(name, root, data, reader)
     if reader.is_stopped:
         broken = reader.broken
         more = f"\n  and {len(broken) - MAX_TOLD} more" if len(broken) > MAX_TOLD else ""

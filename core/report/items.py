@@ -113,7 +113,7 @@ def caption_blocks(facts: ItemFacts) -> list[Block]:
     for source, count in facts.given_by.most_common():
         item = facts.examples.get(source)
         example = on_one_line(item.caption, 60) if item else ""
-        rows.append((source or "not said", count, item.id if item else "", example))
+        rows.append((source or "a plugin", count, item.id if item else "", example))
     blocks: list[Block] = [Table(columns=("Given by", "Pictures", "Such as", "Its caption"), rows=tuple(rows))]
     empty = sum(source.uncaptioned for source in facts.sources.values())
     if empty:

@@ -29,6 +29,7 @@ section:first-child h2 { border-top: 0; padding-top: 0; margin-top: 0; }
 h3 { font-size: 0.95rem; font-weight: 600; margin: 1.75rem 0 0.6rem; }
 p { margin: 0.75rem 0; max-width: 44rem; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 1.5rem 2rem; margin: 0; }
+dl + p { margin-top: 1.5rem; }
 dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums; line-height: 1.3; }
 .scroll { overflow-x: auto; margin: 0.75rem 0; }
 table { border-collapse: collapse; min-width: 50%; font-variant-numeric: tabular-nums; }
@@ -47,7 +48,7 @@ details { margin: 1rem 0; }
 summary { cursor: pointer; font-weight: 600; }
 .gallery { display: flex; flex-wrap: wrap; gap: 0.75rem; align-items: flex-start; }
 img { display: block; border-radius: 4px; }
-.gallery img { max-width: 100%; height: auto; }
+.gallery img { max-width: 100%; height: auto; outline: 1px solid var(--line); }
 .sharp { image-rendering: pixelated; }
 
 article {
@@ -80,6 +81,7 @@ del { color: var(--gone); background: var(--gone-wash); border-radius: 3px; padd
 @media (max-width: 40rem) {
   body { padding: 2rem 1rem 4rem; }
   article { padding: 1.15rem; }
+  td:not(.number) { min-width: 8rem; }
   .words { grid-template-columns: 1fr; gap: 0.15rem; }
   .words > .caption { margin-bottom: 0.7rem; }
   .figures { gap: 1rem; }

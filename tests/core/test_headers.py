@@ -7,6 +7,8 @@ import os
 import socket
 import sqlite3
 import struct
+import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from core.data import headers as headers_module
-from core.data.files import MAX_BYTES
+from core.data.files import MAX_BYTES, reason_of
 from core.data.header_cache import Entry
 from core.data.headers import Check, Header, HeaderCache, read_headers
 
@@ -100,6 +102,12 @@ def test_a_file_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path, kind: 
     assert "\n" not in result
     assert len(result) < 240
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_a_reason_is_one_printable_line_of_bounded_length() -> None:
+    reasons = [reason_of(error) for error in (ValueError("x\n" * 999), struct.error("\udcff"), EOFError())]
+    assert reasons[0] == "cannot be decoded: " + "x " * 100
+    assert reasons[1:] == ["cannot be decoded: \\udcff", "cannot be decoded: EOFError"]
 
 
 @pytest.mark.parametrize("action", ["ignore", "error", "default"])
@@ -425,9 +433,9 @@ def test_a_lookup_gives_each_file_its_header_reason_or_nothing_in_order(tmp_path
     entries = entries_of(tmp_path / "x", 4)
     with HeaderCache(tmp_path / "files.sqlite") as cache:
         cache.remember_many([(entries[0], header_of(entries[0])), (entries[2], "is no picture")], check="headers")
-        changed = (entries[0][0], entries[0][1], 99)
-        found = list(cache.lookup_many([entries[2], entries[1], changed, entries[0]]))
-    assert found == ["is no picture", None, None, header_of(entries[0])]
+        later, larger = (entries[0][0], entries[0][1], 99), (entries[0][0], 99, entries[0][2])
+        found = list(cache.lookup_many([entries[2], entries[1], later, larger, entries[0]]))
+    assert found == ["is no picture", None, None, None, header_of(entries[0])]
 
 
 def remember_a_folder(path: Path, folder: Path) -> None:
@@ -511,6 +519,34 @@ def test_a_damaged_cache_is_set_aside_and_begun_anew(
     count = len(opened)
     assert read(*paths, cache=cache) == whole
     assert len(opened) == count
+
+
+def test_damage_that_two_find_is_set_aside_once_and_the_second_goes_on_with_the_new_cache(tmp_path: Path) -> None:
+    path, old, new = tmp_path / "files.sqlite", entries_of(tmp_path / "x", 2), entries_of(tmp_path / "y", 2)
+    with HeaderCache(path) as first, HeaderCache(path) as second:
+        first.remember_many([(entry, header_of(entry)) for entry in old], check="decode")
+        assert None not in list(second.lookup_many(old))
+        with_a_changed_width(path)
+        assert list(first.lookup_many(old)) == [None, None]
+        first.remember_many([(entry, header_of(entry)) for entry in new], check="decode")
+        assert list(second.lookup_many(old)) == [None, None]
+        assert list(second.lookup_many(new)) == [header_of(entry) for entry in new]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_only_one_process_opens_or_sets_aside_a_cache_at_a_time(tmp_path: Path) -> None:
+    import fcntl
+
+    path = tmp_path / "files.sqlite"
+    opener = threading.Thread(target=lambda: HeaderCache(path).close())
+    with open(f"{path}.lock", "wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        opener.start()
+        opener.join(0.2)
+        assert opener.is_alive()
+        assert not path.exists()
+    opener.join()
+    assert path.exists()
 
 
 def test_a_cache_that_cannot_be_written_does_not_stop_the_scan(

@@ -304,6 +304,13 @@ def test_captions_from_names_alone_leave_settings_as_they_are(tmp_path: Path) ->
     assert found.settings == ItemSettings(multiply=2.0)
 
 
+def test_weights_of_a_picture_are_its_own_when_only_its_tags_differ_from_its_folders(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "b.png", multiply__txt="2", a__yaml="tags: [{tag: t, weight: 3}]")
+    a, b = (one.settings for one in pictures(tmp_path))
+    assert a == ItemSettings(multiply=2.0, tag_weights={"t": 3.0})
+    assert b == ItemSettings(multiply=2.0)
+
+
 def test_captions_of_several_lines(tmp_path: Path) -> None:
     put(tmp_path, "a.png", a__txt="one\r\n\r\n two\n", local__yaml="tags: [t]")
     assert [one.caption for one in pictures(tmp_path)] == ["one, t"]
@@ -389,6 +396,8 @@ def test_a_folder_of_kohya_is_loaded_as_it_is(tmp_path: Path) -> None:
     }  # fmt: skip
     assert [one.settings.multiply for one in pictures(root, layout="kohya")] == [4.0, 4.0, 1.0, 1.0, 1.0]
     assert captions(root)["10_sks dog/a.png"] == ("a", "file name")
+    by_file = captions(root, layout="kohya", captions="filename")
+    assert by_file["10_sks dog/b.png"] == ("b", "file name")
 
 
 def test_repeats_are_the_least_specific_setting_and_the_nearest_folder_counts(tmp_path: Path) -> None:
