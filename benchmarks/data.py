@@ -27,8 +27,8 @@ from torch import Tensor
 
 from benchmarks.loading import load_with_workers, plan_a_million, read_latents, scan_folder
 from benchmarks.pictures import QUALITY, SOURCES, sources, write_pictures
-from core.data.headers import Header, HeaderCache
-from core.data.images import crop_box, read_picture, resize, to_pixels
+from core.pictures.headers import Header, HeaderCache
+from core.pictures.images import crop_box, read_picture, resize, to_pixels
 
 TARGET = (512, 512)
 SIZES = {

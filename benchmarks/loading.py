@@ -13,13 +13,13 @@ from benchmarks.pictures import write_pictures
 from core.cache.store import Store
 from core.config import DataTable, PluginSource
 from core.data.buckets import assign_sizes
-from core.data.headers import HeaderCache
 from core.data.loader import Loader
 from core.data.maker import MakerSettings, SampleMaker
 from core.data.plan import PlanSettings, plan_epoch
 from core.data.samples import SampleRoom
 from core.data.scan import scan
 from core.data.table import ItemTable
+from core.pictures.headers import HeaderCache
 from events.bus import Bus
 from events.payloads import Item
 

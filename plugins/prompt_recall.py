@@ -71,7 +71,7 @@ class PromptRecall(Plugin):
         )  # fmt: skip
 
     def _picture(self, item: Item, like: Prompt) -> "Image.Image":
-        from core.data.images import crop_box, read_picture, resize
+        from core.pictures.images import crop_box, read_picture, resize
 
         target = (like.width, like.height)
         picture = read_picture(item.path, transparent=self._transparent, mask="", target=target)
@@ -122,7 +122,7 @@ def _encoded(pictures: "Iterable[Image.Image]", sampler: Sampler) -> "Tensor":
     """Latents (N, C, h, w) on the CPU."""
     import torch
 
-    from core.data.images import to_pixels
+    from core.pictures.images import to_pixels
 
     waiting = iter(pictures)
     latents: list[Tensor] = []

@@ -11,8 +11,8 @@ from events.payloads import Item, SampleKey
 
 from ..data.buckets import Size
 from ..data.draws import CROP
-from ..data.files import reason_of
 from ..data.maker import Encodable, SampleMaker
+from ..pictures.files import reason_of
 from .keys import Recipe, Variations, digest
 from .store import Store
 

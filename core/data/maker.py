@@ -18,9 +18,9 @@ from events.payloads import Item, SampleContext, SampleKey, SampleSettings
 
 from ..config import DataTable, PluginSource
 from ..errors import DataError
+from ..pictures.images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
 from .buckets import Geometry, Size
 from .draws import CROP, SampleDraws
-from .images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
 from .table import ItemTable
 
 Watch = Callable[[str], None]

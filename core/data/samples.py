@@ -17,8 +17,8 @@ from events.payloads import STAND_IN, Batch, BatchContext, Item, SampleKey, Samp
 from events.randomness import Streams
 
 from ..errors import DataError
+from ..pictures.files import reason_of
 from ..tensors import on_tensors
-from .files import reason_of
 from .maker import SampleMaker
 
 log = logging.getLogger("signalbox.data")

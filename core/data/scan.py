@@ -10,11 +10,12 @@ from events.payloads import Item
 
 from ..config import DataTable
 from ..errors import DataError
-from .found import CONTENT_BYTES, Found, Problem
-from .headers import Header, HeaderCache, read_headers
-from .images import EXTENSIONS
-from .layers import settings_in_use
-from .sources import find
+from ..pictures.files import CONTENT_BYTES
+from ..pictures.headers import Header, HeaderCache, read_headers
+from ..pictures.images import EXTENSIONS
+from ..sources.find import find
+from ..sources.found import Found, Problem
+from ..sources.layers import settings_in_use
 from .table import ItemTable
 
 SHOWN = 20

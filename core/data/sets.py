@@ -14,9 +14,9 @@ from events.payloads import DataContext, DataReady, RunInfo
 from ..config import Config
 from ..errors import ConfigError, DataError
 from ..families import DataSide
+from ..pictures.headers import HeaderCache
+from ..sources.found import Problem
 from .buckets import Geometry, Size, assign_sizes
-from .found import Problem
-from .headers import HeaderCache
 from .scan import SHOWN, Scan, scan
 from .split import held_out, require_disjoint
 from .table import ItemTable

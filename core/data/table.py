@@ -18,7 +18,7 @@ from events.payloads import PLAIN, Item, ItemSettings
 from events.randomness import derive
 
 from ..errors import DataError
-from .found import CONTENT_BYTES
+from ..pictures.files import CONTENT_BYTES
 
 RECORD = numpy.dtype(
     [

@@ -7,7 +7,7 @@ from PIL import Image
 
 from events.payloads import SampleSettings
 
-from ..data.images import Box
+from ..pictures.images import Box
 from .document import counted, on_one_line
 from .markup import Markup, element, joined
 from .page import picture

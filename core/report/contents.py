@@ -3,13 +3,16 @@
 from ..config import Config
 from ..errors import DataError
 from .batches import Bucket, bucket_section, count_buckets
-from .document import Block, Facts, Section, Table, counted, number
+from .document import Block, Facts, Listing, Section, Table, counted, number
 from .effects import Effects
 from .items import ItemFacts, caption_blocks, masks_in_use, setting_section, source_section
 from .lengths import length_blocks
 from .problems import list_problems, problem_section
 from .survey import Survey
 from .thumbnails import gallery_section
+
+LISTED = "`python run.py data` lists all"
+"""How an error ends that leaves problems out."""
 
 
 def report(survey: Survey, effects: Effects, *, with_pictures: bool) -> list[Section]:
@@ -34,9 +37,18 @@ def report(survey: Survey, effects: Effects, *, with_pictures: bool) -> list[Sec
 
 
 def report_of_unusable(config: Config, error: DataError) -> list[Section]:
-    """What there is to say of data that cannot be trained on."""
+    """What there is to say of data that cannot be trained on, the whole error included."""
     problems = list_problems(config)
-    said = Section(title="These data cannot be trained on", blocks=(str(error).partition("\n")[0].rstrip(":"),))
+    headline, *rest = str(error).splitlines()
+    told = {str(problem) for problem in problems}
+    lines = [
+        line.strip() for line in rest
+        if line.strip() not in told and not (problems and line.endswith(LISTED))
+    ]  # fmt: skip
+    blocks: list[Block] = [headline.rstrip(":.") + "."]
+    if lines:
+        blocks.append(Listing(title="Which they are", lines=tuple(lines)))
+    said = Section(title="These data cannot be trained on", blocks=tuple(blocks))
     return [said, problem_section(problems)] if problems else [said]
 
 

@@ -9,7 +9,7 @@ from events.bus import Bus
 from events.payloads import Item, ItemSettings
 
 from ..config import Config
-from ..data.sources import names_of
+from ..sources.find import names_of
 from .document import Block, Section, Table, counted, on_one_line
 
 NAMED = 10

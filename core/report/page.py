@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .document import Bars, Block, Cell, Facts, Gallery, Listing, Section, Table, Thumbnail, number
 from .markup import Markup, element, joined
+from .output import written
 from .style import STYLE
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -14,7 +15,7 @@ LONG_LISTING = 12
 
 def write_page(path: Path, title: str, subtitle: str, parts: Iterable[Markup]) -> None:
     """Write the parts as they are made, so that a page of many pictures is never held."""
-    with path.open("w", encoding="utf-8") as file:
+    with written(path) as file:
         file.writelines(_page(title, subtitle, parts))
 
 

@@ -12,6 +12,7 @@ from events.payloads import STAND_IN
 
 from ..data.plan import Plan
 from ..errors import ConfigError
+from .output import written
 from .survey import Survey
 
 SUFFIXES = (".jsonl", ".csv")
@@ -62,7 +63,7 @@ def plan_rows(survey: Survey, epochs: int = 0) -> Iterator[PlanRow]:
 def write_plan(survey: Survey, path: Path, epochs: int = 0) -> tuple[int, int]:
     """Write the rows as `require_plan_suffix` allows; returns how many samples, and of how many steps."""
     samples = step = 0
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with written(path) as file:
         table = csv.DictWriter(file, [field.name for field in fields(PlanRow)], lineterminator="\n")
         if path.suffix.lower() == ".csv":
             table.writeheader()

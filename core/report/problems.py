@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..config import Config
-from ..data.found import Problem
-from ..data.headers import read_headers
 from ..data.sets import header_cache
-from ..data.sources import find
 from ..errors import DataError
+from ..pictures.headers import read_headers
+from ..sources.find import find
+from ..sources.found import Problem
 from .document import Block, Listing, Section, counted
 
 VARIES = re.compile(r"[0-9]+|'[^']*'|\"[^\"]*\"")

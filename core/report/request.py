@@ -70,9 +70,8 @@ def answer(request: Request, config: Config, bus: Bus, plugins: PluginSource, te
             elif request.plan is None or request.html is not None:
                 _deliver(request, config, report(survey, effects, with_pictures=request.html is not None), tell)
     except DataError as error:
-        sections = report_of_unusable(config, error)
-        _deliver(request, config, sections, tell)
-        raise DataError(str(error).partition("\n")[0].rstrip(":") if len(sections) > 1 else str(error)) from error
+        _deliver(request, config, report_of_unusable(config, error), tell)
+        raise DataError(str(error).partition("\n")[0].rstrip(":")) from error
     finally:
         bus.close()
     if effects.failure is not None:

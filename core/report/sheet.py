@@ -13,8 +13,8 @@ from events.payloads import Item, SampleKey, SampleSettings
 from events.signals import Handler
 
 from ..data.buckets import Size
-from ..data.files import reason_of
 from ..data.maker import Encodable
+from ..pictures.files import reason_of
 from .lengths import split_at_limit
 from .survey import Survey, spread
 from .thumbnails import picture_of

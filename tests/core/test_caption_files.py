@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.data.caption_files import SIDECARS, read_folder_file, read_sidecar
-from core.data.layers import Layer, Unusable
+from core.sources.caption_files import SIDECARS, read_folder_file, read_sidecar
+from core.sources.layers import Layer, Unusable
 
 BOMB = "a: &a {k1: 1, k2: 2}\n" + "".join(
     f"{name}: &{name} {{<<: [{', '.join(['*' + before] * 9)}]}}\n"

@@ -19,10 +19,10 @@ import numpy
 import pytest
 from PIL import Image, ImageFile
 
-from core.data import headers as headers_module
-from core.data.files import MAX_BYTES, reason_of
-from core.data.header_cache import Entry
-from core.data.headers import Check, Header, HeaderCache, read_headers
+from core.pictures import headers as headers_module
+from core.pictures.files import MAX_BYTES, reason_of
+from core.pictures.header_cache import Entry
+from core.pictures.headers import Check, Header, HeaderCache, read_headers
 
 
 def read(*paths: Path, check: Check = "decode", hashes: bool = False, cache: Path | None = None) -> list[Header | str]:

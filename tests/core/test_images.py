@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile
 
-from core.data import colours, images
-from core.data.files import Refused, open_picture, reason_of, strict_warnings
-from core.data.images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
-from core.data.orientation import orientation, upright_size
+from core.pictures import colours, images
+from core.pictures.files import Refused, open_picture, reason_of, strict_warnings
+from core.pictures.images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
+from core.pictures.orientation import orientation, upright_size
 from events.payloads import Mask
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

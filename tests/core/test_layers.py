@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import DataTable
-from core.data.found import Found, Problem
-from core.data.keys import SETTINGS, layer_of
-from core.data.layers import Layer, Unusable, caption_of, merge, settings_in_use, settings_of
-from core.data.sources import find
+from core.sources.find import find
+from core.sources.found import Found, Problem
+from core.sources.keys import SETTINGS, layer_of
+from core.sources.layers import Layer, Unusable, caption_of, merge, settings_in_use, settings_of
 from events.payloads import ItemSettings
 
 LEVELS = (

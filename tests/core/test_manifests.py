@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.data.layers import Layer, Unusable
-from core.data.manifests import Table, read_table
+from core.sources.layers import Layer, Unusable
+from core.sources.manifests import Table, read_table
 
 ROWS = [{"image": "a.png", "caption": "a cat", "multiply": 2}, {"image": "in/b.png", "tags": "red, big"}]
 CAT = Layer(prompt="a cat", settings={"multiply": 2.0})

@@ -11,7 +11,6 @@ import torch
 
 from core.config import DataTable, PluginSource
 from core.data.buckets import assign_sizes
-from core.data.headers import HeaderCache
 from core.data.loader import Loader
 from core.data.maker import MakerSettings, SampleMaker
 from core.data.plan import PlanSettings, plan_epoch
@@ -19,6 +18,7 @@ from core.data.samples import SampleRoom
 from core.data.scan import scan
 from core.errors import DataError
 from core.families.clip import ClipTokenize, load_tokenizer
+from core.pictures.headers import HeaderCache
 from events.bus import Bus
 from events.payloads import STAND_IN, Batch
 from events.plugin import PluginTable

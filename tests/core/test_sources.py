@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import DataTable
-from core.data.found import Found, Problem
-from core.data.images import EXTENSIONS
-from core.data.sources import find, names_of
 from core.errors import DataError
+from core.pictures.images import EXTENSIONS
+from core.sources.find import find, names_of
+from core.sources.found import Found, Problem
 from events.payloads import ItemSettings
 
 

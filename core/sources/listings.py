@@ -4,8 +4,8 @@ import os
 import stat
 from dataclasses import dataclass, field
 
+from ..pictures.images import EXTENSIONS
 from .caption_files import FOLDER_FILES, SIDECARS
-from .images import EXTENSIONS
 from .layers import Unusable
 
 METADATA = ("metadata.csv", "metadata.jsonl")

@@ -18,6 +18,8 @@ MODES = frozenset(
     | {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 )
 """Pillow's colour modes that have a way to RGB."""
+CONTENT_BYTES = 16
+"""Of a BLAKE2b digest (RFC 7693) of a file's bytes."""
 MAX_PIXELS = 64_000_000
 """More than any camera in common use takes; a small file can claim far more and fill the memory."""
 MAX_BYTES = 1 << 30

@@ -12,8 +12,7 @@ from typing import BinaryIO, TypeVar
 
 from PIL import ImageFile
 
-from .files import open_picture, read_bytes, reason_of, stat_regular, strict_warnings
-from .found import CONTENT_BYTES
+from .files import CONTENT_BYTES, open_picture, read_bytes, reason_of, stat_regular, strict_warnings
 from .header_cache import Check, Entry, Header, HeaderCache
 from .orientation import upright_size
 

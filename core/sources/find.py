@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..config import DataTable
 from ..errors import DataError
+from ..pictures.images import EXTENSIONS
 from .folders import Folder, FolderReader
 from .found import Found, Problem
-from .images import EXTENSIONS
 from .layers import Unusable, caption_of, settings_of
 from .manifests import MANIFESTS
 from .places import Place, listed_places, places_below

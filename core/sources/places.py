@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ..pictures.images import EXTENSIONS
 from .folders import Folder, FolderReader
 from .found import Problem
-from .images import EXTENSIONS
 from .keys import shown
 from .layers import Unusable
 from .listings import is_mask

@@ -5,9 +5,6 @@ from pathlib import Path
 
 from events.payloads import PLAIN, ItemSettings, Mask
 
-CONTENT_BYTES = 16
-"""Of a BLAKE2b digest (RFC 7693) of a file's bytes."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

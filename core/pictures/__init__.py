@@ -1,0 +1,1 @@
+"""A picture file: its header, its colours and orientation, and the part of it that is trained on."""

@@ -1,0 +1,28 @@
+"""Files that appear whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from ..errors import ConfigError
+
+
+@contextmanager
+def written(path: Path) -> Iterator[TextIO]:
+    """A text file to write, which takes its name when it is complete; what stood there stays until then.
+
+    Halves of characters, which file names may hold, are written as their numbers. Raises ConfigError for a place that
+    cannot be written to.
+    """
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        file = beside.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise ConfigError("data", [f"{path}  cannot be written: {error.strerror}"]) from error
+    try:
+        with file:
+            yield file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Where pictures come from: folders and lists, captions and settings, before any picture has been opened."""
