@@ -16,13 +16,18 @@ LISTED = "`python run.py data` lists all"
 
 
 def report(survey: Survey, effects: Effects, *, with_pictures: bool) -> list[Section]:
-    """Everything; `effects` has watched the items and the plan, and goes on to the samples."""
+    """Everything; `effects` has watched the items and the plan, and goes on to the samples.
+
+    Where a plugin fails on these, the report says so and leaves out what plugins would have made. Raises PluginError
+    for one that fails on another sample.
+    """
     config, training = survey.config, survey.sets.training
     facts = ItemFacts.of(training.items)
     buckets = count_buckets(survey.plan, training, config.train.batch_size, config.data.resolution)
-    captions = Section(title="Captions", blocks=(*caption_blocks(facts), *length_blocks(survey)))
-    galleries = [gallery_section(survey, buckets)] if with_pictures else []
     effects.measure(survey)
+    works = effects.failure is None
+    captions = Section(title="Captions", blocks=(*caption_blocks(facts), *length_blocks(survey, with_plugins=works)))
+    galleries = [gallery_section(survey, buckets)] if with_pictures and works else []
     return [
         overview(survey, facts, buckets),
         *([problem_section(survey.sets.problems)] if survey.sets.problems else []),

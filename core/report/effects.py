@@ -67,6 +67,7 @@ class Effects:
     """Files that turned out to be unreadable, with the reason."""
     failure: Exception | None = None
     """Why the measuring ended early."""
+    _is_measuring: bool = False
 
     def watch_training(self, bus: Bus) -> None:
         """What happens to the items and the plan; before they are made."""
@@ -81,13 +82,15 @@ class Effects:
         for spec in BY_WORKERS:
             watch(bus[spec], self._note)
         room = SampleRoom(survey.maker, survey.side.tokenize)
+        self._is_measuring = True
         for keys in _some_batches(survey):
             loaded = room[keys]
             if isinstance(loaded, LoadFailure):
                 self.failure = _raised(loaded)
-                return
+                break
             if isinstance(loaded, Loaded):
                 self.unreadable |= dict(loaded.unreadable)
+        self._is_measuring = False
 
     def section(self, bus: Bus) -> Section:
         """Every handler of the data in order, with what it changed."""
@@ -118,6 +121,8 @@ class Effects:
         return self.by_handler.setdefault((handler.signal, handler.plugin, handler.label), Effect())
 
     def _note(self, handler: Handler, before: Any, after: Any) -> None:
+        if not self._is_measuring:
+            return
         effect = self._of(handler)
         effect.seen += 1
         if differs(before, after):

@@ -32,14 +32,17 @@ class Lengths:
     """Theirs."""
 
 
-def length_blocks(survey: Survey) -> list[Block]:
-    """Token lengths as found and, where plugins change captions, as the epoch shows them."""
+def length_blocks(survey: Survey, *, with_plugins: bool) -> list[Block]:
+    """Token lengths as found and, where plugins change captions, as the epoch shows them.
+
+    Raises PluginError when one of them fails.
+    """
     items, limit = survey.sets.training.items, survey.side.token_limit
     chosen = spread(len(items), MOST_CAPTIONS)
     found = _measure("as found", ((item, line) for item in map(items.__getitem__, chosen)
                                   for line in item.caption.split("\n")), survey.side)  # fmt: skip
     measured = [found]
-    if survey.maker.bus[SAMPLE_CAPTION].chain:
+    if with_plugins and survey.maker.bus[SAMPLE_CAPTION].chain:
         measured.append(_measure(f"after the plugins, in epoch {survey.epoch}", _trained(survey, chosen), survey.side))
     rows = tuple(
         (each.what, min(each.counts), median_low(each.counts), max(each.counts), each.counts.count(0),

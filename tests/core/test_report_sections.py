@@ -17,7 +17,6 @@ from core.report.lengths import MOST_CAPTIONS
 from core.report.problems import problem_section
 from core.report.survey import spread
 from core.sources.found import Problem
-from core.sources.found import Problem
 from tests.core.surveying import plugin, survey_of
 
 WriteConfig = Callable[..., Path]
