@@ -55,6 +55,18 @@ class PaintedCaption(Plugin):
         return image.point(lambda value: value ^ shade)
 
 
+class Captions(Plugin):
+    """Keeps the captions that are trained on, in order."""
+
+    def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
+        super().__init__(settings, name=name)
+        self.seen: list[str] = []
+
+    @on("step.start")
+    def keep(self, event: StepStart) -> None:
+        self.seen += [caption for batch in event.batches for caption in batch.captions]
+
+
 class SlowPictures(Plugin):
     """Takes its time, so that a test can break in."""
 
