@@ -111,7 +111,7 @@ def test_a_run_resumed_within_an_epoch_with_other_workers_ends_as_the_unbroken_o
 def test_pictures_that_would_have_to_be_enlarged_are_named_when_they_are_too_small(
     train: Train, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Image.new("RGB", (12, 90)).save(pictures / "tiny.png")
+    Image.new("RGB", (6, 90)).save(pictures / "tiny.png")
     run = train(f"data.root={pictures}", "data.no_upscale=true", "data.resolution=64", "train.steps=1")
     assert run.exit_code == 0
-    assert "tiny.png: 12 x 90 is below" in caplog.text
+    assert "tiny.png: 6 x 90 is below 8" in caplog.text
