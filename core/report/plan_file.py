@@ -54,9 +54,9 @@ def plan_rows(survey: Survey, epochs: int = 0) -> Iterator[PlanRow]:
         plan = survey.plan_of(epoch)
         batches = len(plan) if epochs else min(len(plan), (steps - step) * accumulate)
         for batch in range(batches):
-            step += 1
+            step += batch % accumulate == 0
             yield from _rows_of(survey, plan, step, batch)
-        if not epochs and step == steps:
+        if not epochs and step >= steps:
             return
 
 
