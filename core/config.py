@@ -22,6 +22,11 @@ from events.plugin import Plugin, PluginTable
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 OnError = Literal["raise", "warn", "disable"]
+ItemSetting = Literal[
+    "multiply", "loss_scale", "cond_dropout", "flip_p", "shuffle_tags", "keep_tags", "max_caption_length", "batch_id",
+    "rating", "no_upscale", "tag_weights",
+]  # fmt: skip
+"""What the files beside a picture may say about it; the fields of events.payloads.ItemSettings."""
 
 
 def _as_list(value: object) -> object:
@@ -69,7 +74,7 @@ class DataTable(Table):
     caption_lines: Literal["first", "choose"] = Field(
         "first", description="of a caption with several lines: the first, or all, for ChooseLine to choose from"
     )
-    ignore_settings: tuple[str, ...] = Field(
+    ignore_settings: tuple[ItemSetting, ...] = Field(
         (), description="settings of the files beside pictures to leave out, such as cond_dropout"
     )
     max_tokens: Literal[75, 150, 225] = Field(75, description="tokens of a caption that are read, in chunks of 75")

@@ -133,3 +133,17 @@ def test_the_shipped_config_loads_and_lists_every_key_with_its_meaning() -> None
     assert {"use", "name", "priority", "on_error", "variations", "enabled"} == set(PluginEntry.model_fields)
     for key in PluginEntry.model_fields:
         assert f"{key} = " in text, f"[[plugins]] {key}"
+
+
+def test_every_setting_of_items_can_be_ignored_and_no_other() -> None:
+    from dataclasses import fields
+    from typing import get_args
+
+    from core.config import ItemSetting
+    from events.payloads import ItemSettings
+
+    assert set(get_args(ItemSetting)) == {field.name for field in fields(ItemSettings)}
+    tree = {"model": {"path": "."}, "data": {"root": ".", "ignore_settings": ["cond_droput"]}}
+    _, problems = validate(tree)
+    assert len(problems) == 1
+    assert problems[0].startswith("data.ignore_settings[0]  'cond_droput': input should be 'multiply'")
