@@ -74,10 +74,10 @@ def find_sets(bus: Bus, run: RunInfo, config: Config) -> FoundSets:
         found = scan(config.data, cache, hashes=needs_hashes)
         _require_readers(found, bus)
         items = _through_plugins(found.items, bus, run, "")
-        validation = {
-            name: _through_plugins(scan(config.data, cache, roots=[root], names=[name]).items, bus, run, name)
-            for name, root in config.validation.sets.items()
+        others = {
+            name: scan(config.data, cache, roots=[root], names=[name]) for name, root in config.validation.sets.items()
         }
+        validation = {name: _through_plugins(other.items, bus, run, name) for name, other in others.items()}
     finally:
         cache.close()
     kept = held_out(items, config.run.seed, config.validation.fraction)
@@ -90,8 +90,9 @@ def find_sets(bus: Bus, run: RunInfo, config: Config) -> FoundSets:
     if not items:
         raise DataError("no item is left to train on; look at validation.fraction and the data.items plugins")
     require_disjoint(items, validation)
-    _report_problems(found.problems)
-    return FoundSets(training=items, validation=validation, problems=found.problems)
+    problems = (*found.problems, *(problem for other in others.values() for problem in other.problems))
+    _report_problems(problems)
+    return FoundSets(training=items, validation=validation, problems=problems)
 
 
 def prepare_sets(found: FoundSets, side: DataSide, config: Config, bus: Bus, run: RunInfo, folder: Path) -> DataSets:

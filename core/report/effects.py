@@ -24,6 +24,8 @@ from .survey import Survey, spread
 from .watch import differs, watch
 
 SAMPLES = 20
+SHOWN_SIGNS = 300
+"""Of a caption that stands as an example."""
 BY_TRAINING = (DATA_ITEMS, EPOCH_PLAN)
 BY_WORKERS = (SAMPLE_IMAGE, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS, BATCH_HOST)
 SIGNALS = (DATA_ITEMS, SAMPLE_IMAGE, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS, BATCH_HOST, EPOCH_PLAN)
@@ -104,7 +106,7 @@ class Effects:
         columns = ("Signal", "Plugin", "Handler", "Priority", "What it does")
         blocks: list[Block] = [Table(columns=columns, rows=rows)]
         examples = tuple(
-            (handler.plugin, *map(on_one_line, effect.example))
+            (handler.plugin, *(on_one_line(text, SHOWN_SIGNS) or "(empty)" for text in effect.example))
             for handler in handlers
             if (effect := self._of(handler)).example
         )

@@ -101,10 +101,9 @@ class Sheet:
     def choose(self, count: int) -> list[tuple[int, SampleKey]]:
         """(batch, key) of so many different items of the epoch's plan, spread over the data set."""
         plan = self.survey.plan
-        places = numpy.flatnonzero(plan.variants == 0)
-        items, first = numpy.unique(plan.items[places], return_index=True)
+        items, first = numpy.unique(plan.items, return_index=True)
         columns = (plan.epochs, plan.items, plan.repeats, plan.variants)
-        chosen = [int(places[first[number]]) for number in spread(len(items), count)]
+        chosen = [int(first[number]) for number in spread(len(items), count)]
         batches = numpy.searchsorted(plan.ends, chosen, side="right").tolist()
         keys = [SampleKey(*(int(column[place]) for column in columns)) for place in chosen]
         return list(zip(batches, keys, strict=True))

@@ -75,7 +75,7 @@ def _print_rows(console: Console, columns: Sequence[str], rows: Sequence[tuple[C
         is_number = any(isinstance(row[place], int | float) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_clean(number(cell))) for cell in row))
+        table.add_row(*(_clean(number(cell)) for cell in row))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
