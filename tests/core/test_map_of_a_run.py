@@ -49,17 +49,20 @@ def matches(names: list[str]) -> bool:
     return re.fullmatch(to_regex(map_lines()), "".join(name + " " for name in names)) is not None
 
 
-def test_it_is_true_for_two_epochs_with_everything_on(train: Callable[..., Run]) -> None:
+def test_it_is_true_for_three_epochs_with_everything_on(train: Callable[..., Run]) -> None:
     run = train(
         "train.steps=6", "train.accumulate=1", "preview.at_start=true", "preview.at_end=true", "preview.every_steps=4",
-        "export.at_end=true", "export.every_steps=5", plugins=RECORD,
+        "export.at_end=true", "export.every_steps=5", "validation.fraction=0.2", "validation.every_steps=4",
+        "cache.latents=true", "cache.text=true", 'model.train=["unet"]', plugins=RECORD,
     )  # fmt: skip
     names = fired(run)
     assert matches(names), names
-    assert names.count("epoch.end") == 2
+    assert names.count("epoch.end") == 3
     assert names.count("step.end") == 6
     assert names.count("checkpoint.saved") == 3
     assert names.count("preview.end") == 3
+    assert names.count("validation.end") == 3
+    assert names.count("cache.end") == 2
 
 
 def test_it_is_true_for_a_run_that_resumes_within_an_epoch(train: Callable[..., Run]) -> None:
