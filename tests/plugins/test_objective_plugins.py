@@ -1,0 +1,172 @@
+"""Each plugin of the objective computes its paper's formula, draws from its own stream, and composes with the others."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.objective import compose_objective
+from core.rng import PlaceStreams, draw_each
+from events import Plugin
+from events.errors import PluginError
+from events.testing import CosineSchedule, Harness, batch, step_parts
+from plugins.debiased import Debiased, debiased_weight
+from plugins.embedding_noise import EmbeddingNoise
+from plugins.huber import Huber, threshold_of
+from plugins.noise_offset import NoiseOffset
+from plugins.pyramid_noise import PyramidNoise, coarse_levels, with_levels
+from plugins.timesteps import Timesteps
+from tests.small_runs import Run
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+T = torch.tensor([0, 250, 500, 999])
+BATCH = batch(torch.zeros(4, 3, 64, 64))
+
+
+def objective(*plugins: Plugin, prediction: str = "epsilon"):  # type: ignore[no-untyped-def]  # core's Objective
+    return compose_objective(Harness(*plugins).bus, step_parts(device=CPU, prediction=prediction))
+
+
+def snr(t: Tensor) -> list[float]:
+    """Of the cosine schedule of `step_parts`, computed apart."""
+    return [1 / math.tan(math.pi / 2 * (value + 0.5) / 1000) ** 2 for value in t.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "weight"),
+    [("epsilon", lambda ratio: min(1000.0, ratio**-0.5)), ("v_prediction", lambda ratio: 1 / (1 + ratio))],
+)
+def test_debiased_weights_are_those_of_the_paper(prediction: str, weight: Callable[[float], float]) -> None:
+    found = objective(Debiased(), prediction=prediction).weight(T, BATCH)
+    assert found.tolist() == pytest.approx([weight(ratio) for ratio in snr(T)], rel=1e-3)
+
+
+def test_debiased_weights_end_at_the_most() -> None:
+    found = objective(Debiased(Debiased.Settings(most=2.0))).weight(T, BATCH)
+    assert found.max() == 2
+    assert debiased_weight(torch.zeros(1), "epsilon").isinf().all()
+
+
+def test_debiased_knows_no_other_prediction() -> None:
+    with pytest.raises(PluginError, match="not for flow"):
+        Harness(Debiased()).compose("weight", lambda t, batch: t, step_parts(schedule=CosineSchedule("flow")))
+
+
+@pytest.mark.parametrize("course", ["constant", "exponential", "snr"])
+def test_huber_is_the_papers_formula_with_its_course(course: str) -> None:
+    torch.manual_seed(0)
+    prediction, target = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8)
+    found = objective(Huber(Huber.Settings(c=0.2, course=course))).loss(prediction, target, T, BATCH)  # type: ignore[arg-type]
+    for place, (t, ratio) in enumerate(zip(T.tolist(), snr(T), strict=True)):
+        c = {"constant": 0.2, "exponential": 0.2 ** (t / 1000), "snr": 0.8 / (1 + ratio**-0.5) ** 2 + 0.2}[course]
+        errors = (prediction[place] - target[place]).flatten().tolist()
+        expected = sum(2 * c * (math.sqrt(error**2 + c**2) - c) for error in errors) / len(errors)
+        assert found[place].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_large_threshold_makes_huber_the_squared_error() -> None:
+    errors = torch.full((4, 4, 8, 8), 0.001)
+    found = objective(Huber(Huber.Settings(c=1.0, course="constant"))).loss(errors, errors * 0, T, BATCH)
+    assert found.tolist() == pytest.approx([1e-6] * 4, rel=0.2)
+    assert threshold_of(CosineSchedule(), torch.tensor([0]), 0.1, "exponential").item() == 1
+
+
+def drawn(settings: Timesteps.Settings, count: int = 40_000) -> Tensor:
+    t = objective(Timesteps(settings)).timesteps(count, PlaceStreams(CPU, 3, "timesteps").at(0).of(""))
+    assert t.dtype == torch.int64
+    assert 0 <= t.min() <= t.max() <= 999
+    return t
+
+
+def test_a_range_is_kept() -> None:
+    t = drawn(Timesteps.Settings(low=0.2, high=0.5))
+    assert (t.min().item(), t.max().item()) == (200, 499)
+
+
+@pytest.mark.parametrize(
+    ("settings", "below"),
+    [
+        ({"kind": "logit_normal"}, lambda u: 0.5 * (1 + math.erf(math.log(u / (1 - u)) / math.sqrt(2)))),
+        (
+            {"kind": "logit_normal", "mean": 0.5, "deviation": 2.0},
+            lambda u: 0.5 * (1 + math.erf((math.log(u / (1 - u)) - 0.5) / 2 / math.sqrt(2))),
+        ),
+        ({"kind": "cubic"}, lambda u: 1 - (1 - u) ** (1 / 3)),
+        ({"kind": "uniform", "shift": 3.0}, lambda u: u / (3 - 2 * u)),
+        ({"kind": "mode", "scale": 0.0}, lambda u: u),
+    ],
+)
+def test_timesteps_have_the_distribution_of_the_formula(
+    settings: dict[str, float], below: Callable[[float], float]
+) -> None:
+    t = drawn(Timesteps.Settings.model_validate(settings))
+    for u in (0.1, 0.3, 0.5, 0.8):
+        assert (t < 1000 * u).float().mean().item() == pytest.approx(below(u), abs=0.012)
+
+
+def test_the_mode_density_has_more_in_the_middle() -> None:
+    t = drawn(Timesteps.Settings(kind="mode", scale=1.29))
+    middle = ((t >= 400) & (t < 600)).float().mean().item()
+    ends = ((t < 100) | (t >= 900)).float().mean().item()
+    assert middle > 0.3 > 0.2 > ends
+
+
+def test_a_range_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"low = 0\.6 is not below high = 0\.5"):
+        Timesteps.Settings(low=0.6, high=0.5)
+
+
+def test_pyramid_noise_is_the_sum_of_its_levels_at_the_deviation_of_one() -> None:
+    noise = objective(PyramidNoise(PyramidNoise.Settings(discount=0.5, levels=2)))
+    plain = objective().noise
+    streams = PlaceStreams(CPU, 7, "noise")
+    latents = torch.zeros(1, 4, 16, 16)
+    found = draw_each(noise.noise, [latents] * 50, streams, [(place,) for place in range(50)])
+    fine = draw_each(plain, [latents] * 50, streams, [(place,) for place in range(50)])
+    assert found.std(dim=(1, 2, 3)).tolist() == pytest.approx([1.0] * 50, rel=1e-5)
+    ratio = [(found[n].flatten() @ fine[n].flatten() / fine[n].flatten().norm() ** 2).item() for n in range(50)]
+    assert 0.85 < sum(ratio) / 50 < 0.97  # the fine part stays, scaled down by what was added
+
+
+def test_a_level_is_enlarged_and_discounted() -> None:
+    noise, coarse = torch.randn(1, 4, 8, 8), [torch.ones(1, 4, 4, 4), torch.full((1, 4, 2, 2), 4.0)]
+    expected = noise + 0.5 + 0.25 * 4
+    torch.testing.assert_close(with_levels(noise, coarse, 0.5), expected / expected.std())
+    assert with_levels(noise, coarse, 0.0) is noise
+
+
+def test_levels_end_where_a_side_is_one_cell() -> None:
+    levels = coarse_levels(torch.zeros(1, 4, 8, 16), 9, torch.Generator())
+    assert [tuple(one.shape[2:]) for one in levels] == [(4, 8), (2, 4), (1, 2)]
+
+
+def test_embedding_noise_has_the_papers_deviation() -> None:
+    conditioning = objective(EmbeddingNoise(EmbeddingNoise.Settings(strength=2.0))).conditioning
+    embeddings = torch.randn(1, 77, 64)
+    moved = conditioning(embeddings, PlaceStreams(CPU, 1, "conditioning").at(0).of("")) - embeddings
+    assert moved.std().item() == pytest.approx(2.0 / 8, rel=0.05)
+    assert abs(moved.mean().item()) < 0.02
+
+
+def test_they_compose_and_keep_their_own_draws() -> None:
+    streams, latents = PlaceStreams(CPU, 7, "noise"), torch.zeros(1, 4, 16, 16)
+    offset = NoiseOffset(NoiseOffset.Settings(strength=0.5), name="offset")
+    beside = draw_each(objective(offset, PyramidNoise()).noise, [latents], streams, [(0,)])
+    alone = draw_each(objective(PyramidNoise()).noise, [latents], streams, [(0,)])
+    assert not torch.equal(beside, alone)
+    again = draw_each(objective(offset, PyramidNoise()).noise, [latents], streams, [(0,)])
+    assert torch.equal(beside, again)
+
+
+def test_a_run_with_all_of_them_trains_and_shows_them_in_its_plan(
+    train: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("debiased.Debiased", "huber.Huber", "timesteps.Timesteps", "pyramid_noise.PyramidNoise",
+             "noise_offset.NoiseOffset", "embedding_noise.EmbeddingNoise", "masked_loss.MaskedLoss")  # fmt: skip
+    run = train("train.steps=3", plugins="".join(f'[[plugins]]\nuse = "plugins.{name}"\n' for name in names))
+    assert run.exit_code == 0
+    for name in names:
+        assert name.partition(".")[2] + "." in caplog.text
