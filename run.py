@@ -85,7 +85,7 @@ def check(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = []) -> Non
     bus, _ = assemble_bus(loaded, config)
     from core.checks import check as look_closer
 
-    for line in look_closer(loaded):
+    for line in look_closer(loaded, bus):
         typer.echo(line)
     typer.echo(f"plugins   {', '.join(bus.plugins) or 'none'}")
     typer.echo(f"{config} is in order")

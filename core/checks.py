@@ -1,10 +1,13 @@
 """What `run.py check` looks at beyond the schema, without loading a model or training."""
 
 from collections.abc import Iterator
+from functools import partial
+
+from events.bus import Bus
 
 from .config import Config
 from .data.scan import scan
-from .data.sets import header_cache
+from .data.sets import header_cache, require_readers
 from .errors import ConfigError, TrainerError
 from .families import find_family
 from .optimisation import optimizer_problems
@@ -12,11 +15,11 @@ from .preview import read_prompts
 from .run_folder import find_run
 
 
-def check(config: Config) -> Iterator[str]:
+def check(config: Config, bus: Bus) -> Iterator[str]:
     """Yield a line for each thing that is in order; raises ConfigError with everything that is not."""
     problems: list[str] = []
     lines: list[str] = []
-    for look in (_model, _data, _optimizer, _prompts, _run):
+    for look in (_model, partial(_data, bus=bus), _optimizer, _prompts, _run):
         try:
             lines.append(look(config))
         except ConfigError as error:
@@ -33,12 +36,13 @@ def _model(config: Config) -> str:
     return f"model     {config.model.path} (family {family}), training {', '.join(config.model.train)}"
 
 
-def _data(config: Config) -> str:
+def _data(config: Config, bus: Bus) -> str:
     cache = header_cache(config)
     try:
         found = scan(config.data, cache)
     finally:
         cache.close()
+    require_readers(found, bus)
     empty = sum(not item.caption for item in found.items)
     aside = "".join(f"\n          set aside: {problem}" for problem in found.problems)
     return f"data      {len(found.items)} pictures, {empty} without a caption, {len(found.problems)} set aside{aside}"

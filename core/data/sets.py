@@ -72,7 +72,7 @@ def find_sets(bus: Bus, run: RunInfo, config: Config) -> FoundSets:
     try:
         needs_hashes = config.cache.latents or config.validation.fraction > 0 or bool(config.validation.sets)
         found = scan(config.data, cache, hashes=needs_hashes)
-        _require_readers(found, bus)
+        require_readers(found, bus)
         items = _through_plugins(found.items, bus, run, "")
         others = {
             name: scan(config.data, cache, roots=[root], names=[name]) for name, root in config.validation.sets.items()
@@ -176,7 +176,7 @@ READERS = {
 }
 
 
-def _require_readers(found: Scan, bus: Bus) -> None:
+def require_readers(found: Scan, bus: Bus) -> None:
     """Raises ConfigError for what items ask for and no plugin of the run does, with what to add."""
     read = {name for plugin in bus.plugins.values() for name in plugin.reads}
     problems = [

@@ -1,6 +1,7 @@
 """The command line answers at once, says what is wrong without a traceback, and ends with the documented code."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -198,3 +199,13 @@ def test_the_environment_is_offline_by_default() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_check_tells_what_pictures_ask_for_and_no_plugin_does(write_config: Callable[..., Path], picture_folder: Path,
+                                                              tmp_path: Path) -> None:  # fmt: skip
+    folder = tmp_path / "set"
+    shutil.copytree(picture_folder, folder)
+    (folder / "birds" / "cond_dropout.txt").write_text("0.2")
+    done = command("check", str(write_config()), "--set", f"data.root={folder}")
+    assert done.returncode == 2
+    assert "2 pictures have cond_dropout, such as set/birds/duck.png" in done.stderr
