@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from events import Plugin, PluginSettings, on, transform
-from events.payloads import CheckpointStart, ExportContext, ModelReady, PreviewEnd, PreviewStart
+from events.payloads import (
+    CheckpointStart,
+    ExportContext,
+    ModelReady,
+    PreviewEnd,
+    PreviewStart,
+    ValidationEnd,
+    ValidationStart,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +28,12 @@ class Ema(Plugin):
 
     Weights are averaged as in Polyak and Juditsky 1992; the warm-up of d is TensorFlow's ExponentialMovingAverage. It
     runs inside the closed step, as a hook on the optimizer, and does not count steps that were skipped for not being
-    finite. Previews and exports use the mean; training does not. It takes as much memory as the trained weights.
+    finite. Previews, exports and, unless told otherwise, validation use the mean; training does not. It takes as much memory as the trained weights.
     """
 
     class Settings(PluginSettings):
         decay: float = Field(0.9999, ge=0, lt=1, description="of the mean, once warmed up")
+        validation: bool = Field(True, description="validate with the mean, rather than with the weights as trained")
 
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
         super().__init__(settings, name=name)
@@ -63,9 +72,15 @@ class Ema(Plugin):
         if not self._is_swapped:
             self._exchange()
 
+    @on("validation.start", priority=10)
+    def swap_in_to_validate(self, event: ValidationStart) -> None:
+        if self.settings.validation and not self._is_swapped:
+            self._exchange()
+
     @on("checkpoint.start", priority=0)
+    @on("validation.end", priority=90)
     @on("preview.end", priority=90)
-    def swap_out(self, event: PreviewEnd | CheckpointStart) -> None:
+    def swap_out(self, event: PreviewEnd | ValidationEnd | CheckpointStart) -> None:
         """Also before a checkpoint: after a preview that a plugin's error cut short, it saves what was trained."""
         if self._is_swapped:
             self._exchange()

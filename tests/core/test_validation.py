@@ -104,3 +104,15 @@ def test_a_resumed_run_measures_what_the_unbroken_one_measures(train: Train) -> 
         train("run.name=broken", *settings, f"train.steps={steps}", plugins=HERE.format("Recorder"))
     broken = [(step, losses) for step, losses in Recorder.losses]
     assert dict(broken) == dict(whole)
+
+
+def test_the_average_is_validated_unless_it_is_told_not_to_be_and_training_goes_on_as_before(train: Train) -> None:
+    ema = '[[plugins]]\nuse = "plugins.ema.Ema"\nvalidation = {}\n'
+    settings = ("validation.fraction=0.3", "train.steps=5", "train.learning_rate=0.01")
+    plain = train("run.name=none", *settings, plugins=HERE.format("Recorder"))
+    raw = train("run.name=raw", *settings, plugins=ema.format("false") + HERE.format("Recorder"))
+    mean = train("run.name=mean", *settings, plugins=ema.format("true") + HERE.format("Recorder"))
+    assert_same_state(raw, mean)
+    losses = [losses["held_out"] for step, losses in Recorder.losses if step == 5]
+    assert losses[0] == losses[1] != losses[2]
+    assert plain.exit_code == 0
