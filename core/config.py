@@ -182,6 +182,7 @@ class ExportTable(Table):
     at_end: bool = Field(True, description="write a diffusers folder when the run is complete")
     every_steps: NonNegativeInt = Field(0, description="write one in between too; 0: never")
     dtype: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the exported weights")
+    single_file: bool = Field(False, description="also write all weights as one file in the original layout")
 
 
 class LogTable(Table):

@@ -1,4 +1,4 @@
-"""Exports: the trained model as a folder that the stock pipeline loads, complete or absent."""
+"""Exports: the trained model as a folder that the stock pipeline loads, and as one file; complete or absent."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from events.bus import Bus
@@ -21,7 +22,10 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def export(
     *, bus: Bus, run: RunInfo, family: Family, bare_modules: dict[str, nn.Module], settings: ExportTable, step: int
 ) -> Path:
-    """Write `exports/<run>-step-N/`; plugins see each module's header and tensors on the way. Waits for the device."""
+    """Write `exports/<run>-step-N/`, and with `single_file` the same as a `.safetensors` file beside it.
+
+    Plugins see each module's header and tensors on the way. Waits for the device.
+    """
     folder = run.folder / "exports"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{run.name}-step-{step:06d}"
@@ -40,9 +44,24 @@ def export(
             }
         family.write(building, tensors, headers)
         building.chmod(0o755)
+        if settings.single_file:
+            header = {"format": "pt", "modelspec.title": target.name} | headers[family.denoiser]
+            write_whole(family.single_file(tensors), header, target.with_name(f"{target.name}.safetensors"))
         if target.exists():
             shutil.rmtree(target)
         os.rename(building, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def write_whole(tensors: dict[str, Tensor], header: dict[str, str], path: Path) -> None:
+    """A safetensors file that is there as a whole or not at all."""
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    os.close(descriptor)
+    try:
+        save_file(tensors, name, metadata=header)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -101,6 +101,12 @@ class Family(DataSide, Protocol):
     ) -> None:
         """A folder that the stock pipeline loads, with these tensors and safetensors headers by module."""
 
+    def single_file(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The same tensors as one file in the original layout has them, by its names.
+
+        Raises ValueError where that layout has no place for one.
+        """
+
 
 def load_family(table: ModelTable, *, seed: int) -> Family:
     """Load a model's modules in float32 on the CPU. Global random state stays as it is.

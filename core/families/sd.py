@@ -29,7 +29,7 @@ from .clip import (
     write_text_config,
     write_tokenizer,
 )  # fmt: skip
-from .ldm_layout import NAMES
+from .ldm_layout import NAMES, to_single_file
 from .weights import from_config, from_folder, from_original, reading
 
 if TYPE_CHECKING:
@@ -160,6 +160,9 @@ class StableDiffusion(StableDiffusionData):
         write_tokenizer(self.tokenizers[TEXT], folder / "tokenizer")
         self._scheduler.save_pretrained(folder / "scheduler")
         _write_json(folder / "model_index.json", self._index())
+
+    def single_file(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: tensor.contiguous() for name, tensor in to_single_file(tensors).items()}
 
     def _index(self) -> dict[str, Any]:
         """What the stock pipeline is put together from: the model's own scheduler, and no safety checker."""

@@ -152,3 +152,22 @@ def test_async_handlers_are_done_before_a_checkpoint_takes_plugin_state(train: C
     run = train("train.steps=4", "log.every_steps=1", "checkpoint.every_steps=4", plugins=slow)
     state = run.state()["state"]["plugins"]["SlowAsyncCounter"]  # type: ignore[index]
     assert state == {"handed_over": 3, "done": 3}
+
+
+def test_the_single_file_holds_what_the_folder_holds_and_is_trained_from_again(
+    train: Callable[..., Run], model_folder: Path
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    run = train("export.at_end=true", "export.single_file=true", "export.dtype=fp32", "train.steps=2")
+    folder, file = (run.folder / "exports" / f"test-step-000002{ending}" for ending in ("", ".safetensors"))
+    assert not [path for path in (run.folder / "exports").iterdir() if path.name.startswith(".tmp")]
+    from_folder = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    from_file = StableDiffusionPipeline.from_single_file(str(file), config=str(folder), local_files_only=True)
+    for name in ("unet", "vae", "text_encoder"):
+        one, other = (getattr(pipeline, name).state_dict() for pipeline in (from_folder, from_file))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    again = train(f"model.path={file}", f"model.base_config={folder}", "model.from_scratch=[]", "run.name=again",
+                  "train.steps=1")  # fmt: skip
+    assert again.exit_code == 0
