@@ -157,9 +157,8 @@ class LatentPass:
         comparison, tally = begin(self.parts, "latents", self.store, self.needed(), self.recipe, self.makers)
         for name, one in self.latents.items():
             maker = self.makers[name]
-            missing = (
-                key for key in all_results(maker, one.variations) if comparison.is_missing(one.key_at(maker, key))
-            )
+            keys = all_results(maker, one.variations)
+            missing = (key for key in keys if not self.store.holds(one.key_at(maker, key)))
             workers = open_workers(PictureRoom(maker), Stream(missing), maker.settings.data, persistent=False)
             self.encode(name, workers, tally, comparison.missing)
         end(self.parts, "latents", tally, begun)

@@ -138,9 +138,6 @@ class Comparison:
     def orphaned(self) -> int:
         return self._count("entries WHERE key NOT IN (SELECT key FROM needed)")
 
-    def is_missing(self, key: bytes) -> bool:
-        return self._connection.execute("SELECT 1 FROM entries WHERE key = ?", (key,)).fetchone() is None
-
     def orphans(self) -> Iterator[tuple[bytes, dict[str, Any], int]]:
         """(key, about, bytes) of what the run does not need."""
         rows = self._connection.execute(

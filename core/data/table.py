@@ -149,10 +149,6 @@ class ItemTable(Sequence[Item]):
         digest = self._records["content"][index].tobytes()
         return digest if any(digest) else b""
 
-    def id_of(self, index: int) -> str:
-        """The id alone."""
-        return self._item(index).id
-
     def _item(self, index: int) -> Item:
         start = int(self._records["end"][index - 1]) if index else 0
         record = self._records[index]
