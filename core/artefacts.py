@@ -12,19 +12,29 @@ import torch
 from torch import nn
 
 from events.bus import Bus
-from events.catalogue import CHECKPOINT_LOADED, CHECKPOINT_SAVED, CHECKPOINT_START
-from events.payloads import CheckpointLoaded, CheckpointSaved, CheckpointStart, ParameterGroup, RunInfo
+from events.catalogue import CHECKPOINT_LOADED, CHECKPOINT_RETENTION, CHECKPOINT_SAVED, CHECKPOINT_START
+from events.payloads import (
+    CheckpointLoaded,
+    CheckpointSaved,
+    CheckpointStart,
+    ParameterGroup,
+    RetentionContext,
+    RunInfo,
+)
 
 from .checkpoint import Checkpoint, CheckpointFolder, Contents
 from .config import Config
 from .config_file import to_toml
 from .errors import CheckpointError
-from .export import export
+from .evaluation_weights import evaluation_weights
+from .export import Exporter
 from .families import Family
 from .metrics import MetricsRing
+from .optimisation import lay_out_state
 from .packing import pack, unpack
 from .position import Position
 from .preview import Previews
+from .step import Step
 from .validation import Validation
 
 log = logging.getLogger("signalbox.train")
@@ -43,6 +53,7 @@ class Artefacts:
     """The trained modules without wrappers, by name."""
     optimizer: torch.optim.Optimizer
     groups: tuple[ParameterGroup, ...]
+    step: Step
     checkpoints: CheckpointFolder
     previews: Previews
     validation: Validation
@@ -56,7 +67,7 @@ class Artefacts:
     def at_start(self) -> None:
         """What is wanted of the model before its first step."""
         if self.config.validation.at_start:
-            self.validation.measure(0, 0, "start")
+            self._measure(0, 0, "start")
         if self.config.preview.at_start:
             self._preview(0, "start")
 
@@ -66,7 +77,7 @@ class Artefacts:
         self._asked.clear()
         every = position.settings.get("validation.every_steps", self.config.validation.every_steps)
         if "evaluate" in asked or _due(step, every):
-            self.validation.measure(step, position.epoch, asked.get("evaluate", "every"))
+            self._measure(step, position.epoch, asked.get("evaluate", "every"))
         every = position.settings.get("preview.every_steps", self.config.preview.every_steps)
         if "preview" in asked or _due(step, every):
             self._preview(step, asked.get("preview", "every"))
@@ -80,7 +91,7 @@ class Artefacts:
         """The last validation and preview of a complete run, and the last checkpoint of any."""
         asked = dict(self._asked)
         if reason == "complete" or "evaluate" in asked:
-            self.validation.measure(position.step, position.epoch, asked.get("evaluate", "end"))
+            self._measure(position.step, position.epoch, asked.get("evaluate", "end"))
         if (self.config.preview.at_end and reason == "complete") or "preview" in asked:
             self._preview(position.step, asked.get("preview", "end"))
         self.save(position, metrics, reason)
@@ -94,7 +105,7 @@ class Artefacts:
             self.bus[CHECKPOINT_START].emit(CheckpointStart(run=self.run, step=position.step, reason=reason))
             self.bus.lanes.drain()  # a handler may have handed something over
             self.bus.surface_async_failures()
-        path = self.checkpoints.save(position.step, self._contents(position, metrics))
+        path = self.checkpoints.save(position.step, self._contents(position, metrics), self._retain)
         log.info("checkpoint %s (%s, %.1f s)", path, reason, perf_counter() - begun)
         signal = self.bus[CHECKPOINT_SAVED]
         if signal.chain:
@@ -123,8 +134,10 @@ class Artefacts:
         self._tell_changes_of_plan(state["plan"])
         self._tell_changes_of_version(state["versions"])
         self._load_optimizer(unpack(state["optimizer"], optimizer_tensors))
+        self.step.load_state(unpack(state.get("step", {}), optimizer_tensors))
         self._load_plugins({name: unpack(tree, plugin_tensors) for name, tree in state["plugins"].items()})
         metrics.load(state["metrics"])
+        self.validation.load(state.get("validation", {}))
         position = Position.from_state(state["position"])
         if self.bus[CHECKPOINT_LOADED].chain:
             self.bus[CHECKPOINT_LOADED].emit(CheckpointLoaded(run=self.run, step=position.step, path=checkpoint.path))
@@ -132,19 +145,31 @@ class Artefacts:
 
     def export(self, step: int) -> Path:
         bare = {name: self.trained.get(name, module) for name, module in self.family.modules.items()}
-        path = export(
-            bus=self.bus, run=self.run, family=self.family, bare_modules=bare, settings=self.config.export, step=step
-        )
+        exporter = Exporter(bus=self.bus, run=self.run, family=self.family, modules=bare, settings=self.config.export)
+        with evaluation_weights(self.optimizer):
+            path = exporter.export(step)
         log.info("exported %s", path)
         return path
 
+    def _retain(self, new: int, going: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the steps whose checkpoints are about to go, those that plugins let go."""
+        context = RetentionContext(run=self.run, step=new)
+        let_go: tuple[int, ...] = self.bus[CHECKPOINT_RETENTION].apply(going, context)
+        return tuple(step for step in going if step in let_go)
+
+    def _measure(self, step: int, epoch: int, reason: str) -> None:
+        with evaluation_weights(self.optimizer):
+            self.validation.measure(step, epoch, reason)
+
     def _preview(self, step: int, reason: str) -> None:
-        grid = self.previews.render(step, reason)
+        with evaluation_weights(self.optimizer):
+            grid = self.previews.render(step, reason)
         if grid is not None:
             log.info("previews %s", grid)
 
     def _contents(self, position: Position, metrics: MetricsRing) -> Contents:
         optimizer_tree, optimizer_tensors = pack(self._optimizer_state(), OPTIMIZER)
+        step_tree, step_tensors = pack(self.step.state(), "step")
         plugin_trees: dict[str, Any] = {}
         plugin_tensors: dict[str, torch.Tensor] = {}
         for name, plugin in self.bus.plugins.items():
@@ -157,23 +182,27 @@ class Artefacts:
             "run": self.run.name,
             "position": position.state(),
             "optimizer": optimizer_tree,
+            "step": step_tree,
             "plugins": plugin_trees,
             "versions": {name: plugin.version for name, plugin in self.bus.plugins.items()},
             "metrics": metrics.state(),
+            "validation": self.validation.state(),
             "plan": list(self.plan_lines),
         }
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self._weights().items()}
         return Contents(
-            tensors={WEIGHTS: weights, OPTIMIZER: optimizer_tensors, PLUGINS: plugin_tensors},
+            tensors={WEIGHTS: weights, OPTIMIZER: optimizer_tensors | step_tensors, PLUGINS: plugin_tensors},
             jsons={"state": state},
             texts={"config.toml": to_toml(self.config)},
         )
 
     def _weights(self) -> dict[str, torch.Tensor]:
+        """What training may change: every tensor of the trained modules but frozen weights, which come from the model."""
         return {
             f"{name}.{key}": tensor
             for name, module in self.trained.items()
-            for key, tensor in module.state_dict().items()
+            for key, tensor in module.state_dict(keep_vars=True).items()
+            if tensor.requires_grad or not isinstance(tensor, nn.Parameter)
         }
 
     def _optimizer_state(self) -> dict[str, Any]:
@@ -189,15 +218,18 @@ class Artefacts:
         names = self._parameter_names()
         state = {number: saved["state"][name] for number, name in enumerate(names) if name in saved["state"]}
         settled = {"params", "weight_decay", "name", *self.config.train.optimizer_options}
+        stored = {table["name"]: table for table in saved["groups"]}
         groups = [
             table | {key: value for key, value in old.items() if key not in settled and key in table}
-            for table, old in zip(now["param_groups"], saved["groups"], strict=True)
+            for table in now["param_groups"]
+            for old in (stored.get(table["name"], saved["groups"][0]),)  # groups may be cut otherwise now
         ]
         for table, before in zip(groups, now["param_groups"], strict=True):
             for key, value in before.items():
                 if isinstance(value, tuple):
                     table[key] = tuple(table[key])
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        lay_out_state(self.optimizer)
 
     def _tell_changes_of_plan(self, before: list[str]) -> None:
         """Handlers that ran when the checkpoint was taken and do not now, and the other way round."""

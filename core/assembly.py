@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -14,11 +15,21 @@ from events.catalogue import (
     BUILD_OPTIMIZER,
     BUILD_PARAMETERS,
     BUILD_SCHEDULE,
+    BUILD_SCHEDULER,
     MODEL_LOADED,
     MODEL_READY,
 )  # fmt: skip
 from events.control import Control
-from events.payloads import LiveState, ModelContext, ModelLoaded, ModelReady, ParameterGroup, RunInfo, StepParts
+from events.payloads import (
+    LiveState,
+    ModelContext,
+    ModelLoaded,
+    ModelReady,
+    ParameterGroup,
+    RunInfo,
+    SchedulerContext,
+    StepParts,
+)
 
 from .artefacts import Artefacts
 from .cache.caches import Caches
@@ -29,10 +40,14 @@ from .data.maker import MakerSettings, SampleMaker
 from .data.samples import SampleRoom
 from .data.sets import DataSet, DataSets, FoundSets, find_sets, prepare_sets
 from .device import Device
-from .families import Family, load_family
+from .export import DTYPES
+from .families import Family, load_family, trained_modules
+from .fused_backward import FusedBackward
+from .learning_rate import learning_rate_factor
 from .metrics import MetricsRing
 from .objective import compose_objective
-from .optimisation import learning_rate_factor, make_optimizer, parameter_groups
+from .optimisation import make_optimizer
+from .parameter_groups import parameter_groups
 from .plan_text import plan_lines
 from .position import Position
 from .preview import LiveSampler, Previews
@@ -80,9 +95,11 @@ class Assembly:
             self.bus[MODEL_READY].emit(
                 ModelReady(run=self.run, modules=live.modules, optimizer=trained.optimizer, groups=trained.groups)
             )
+        step.begin()
         loaders = self._make_loaders(sets, family, device)
         validation = Validation(
-            config=config, run=self.run, bus=self.bus, family=family, device=device, step=step, sets=sets.validation,
+            config=config, run=self.run, bus=self.bus, control=self.control, family=family, device=device, step=step,
+            sets=sets.validation,
             loaders={name: loader for name, loader in loaders.items() if name},
         )  # fmt: skip
         artefacts = self._make_artefacts(sets, family, device, trained, validation)
@@ -112,33 +129,40 @@ class Assembly:
     def _load(self, found: FoundSets) -> tuple[Family, Device, DataSets, Trained]:
         """The model on its device, and the data at the sizes that it takes."""
         device = self._device = Device(self.config.train)
-        family = load_family(self.config.model, seed=self.run.seed)
-        family.max_tokens = self.config.data.max_tokens
+        family = load_family(self.config.model, seed=self.run.seed, max_tokens=self.config.data.max_tokens)
         folder = self.folder.path / "items"
         sets = prepare_sets(found, family, self.config, self.bus, self.run, folder)
         return family, device, sets, self._prepare(family, device)
 
     def _context(self) -> ModelContext:
-        return ModelContext(run=self.run, trained=self.config.model.train, steps=self.run.steps)
+        return ModelContext(run=self.run, trained=self._trained, steps=self.run.steps)
+
+    @property
+    def _trained(self) -> tuple[str, ...]:
+        return trained_modules(self.config.model)
 
     def _prepare(self, family: Family, device: Device) -> Trained:
         """Compose modules, groups and optimizer, and bring them to the device."""
-        config, names = self.config, self.config.model.train
+        config, names = self.config, self._trained
         if self.bus[MODEL_LOADED].chain:
             modules = MappingProxyType(family.modules)
             self.bus[MODEL_LOADED].emit(
                 ModelLoaded(run=self.run, modules=modules, tokenizers=family.tokenizers, schedule=family.schedule)
             )
+        scheduler, context = family.scheduler, SchedulerContext(run=self.run, trained=names)
+        if (settled := self.bus[BUILD_SCHEDULER].compose(scheduler, context)) is not scheduler:
+            family.use_scheduler(settled)
         for name in names:
             family.modules[name].requires_grad_(True).train()
             if config.train.gradient_checkpointing:
                 checkpoint_gradients(family.modules[name])
         family.modules = self.bus[BUILD_MODEL].compose(family.modules, self._context())
-        family.to(device.device)
-        for module in family.modules.values():
-            module.to(device.device)
         groups = parameter_groups(family.modules, names, family.denoiser, config.train)
         groups = self.bus[BUILD_PARAMETERS].compose(groups, self._context())
+        family.to(device.device)
+        for name, module in family.modules.items():
+            kind = config.model.vae_dtype if name == family.image_encoder else config.model.dtype
+            keep_in(module, DTYPES[kind]).to(device.device)
         optimizer = self.bus[BUILD_OPTIMIZER].compose(make_optimizer(groups, config.train), self._context())
         bare = {name: family.modules[name] for name in names}
         for name in names:
@@ -152,9 +176,13 @@ class Assembly:
         return Step(
             family=family, objective=compose_objective(self.bus, parts), device=device, optimizer=trained.optimizer,
             groups=trained.groups, factor=factor, clip_norm=settings.clip_norm, seed=self.run.seed, metrics=metrics,
-            trains_text=any(name in self.config.model.train for name in family.text_encoders),
+            trains_text=any(name in self._trained for name in family.text_encoders),
+            fused=self._fuse(device, trained.optimizer) if settings.fused_backward else None,
             compiled=settings.compile,
         )  # fmt: skip
+
+    def _fuse(self, device: Device, optimizer: Optimizer) -> FusedBackward:
+        return FusedBackward(optimizer, self.config.train, processes=device.accelerator.num_processes)
 
     def _make_loaders(self, sets: DataSets, family: Family, device: Device) -> dict[str, Loader]:
         """By data set, the one that is trained on being ""; caches are filled first."""
@@ -177,8 +205,9 @@ class Assembly:
 
     def _make_caches(self, makers: dict[str, SampleMaker], family: Family, device: Device) -> Caches:
         parts = CacheParts(
-            config=self.config, run=self.run, bus=self.bus, control=self.control, family=family, device=device
-        )
+            config=self.config, run=self.run, bus=self.bus, control=self.control, family=family, device=device,
+            trained=self._trained,
+        )  # fmt: skip
         self._caches = Caches(parts, makers, family.tokenize)
         return self._caches
 
@@ -202,8 +231,24 @@ class Assembly:
         return Artefacts(
             config=config, run=self.run, bus=self.bus, family=family, trained=trained.modules,
             optimizer=trained.optimizer, groups=trained.groups, previews=previews, validation=validation,
-            checkpoints=self.folder.checkpoints(config.checkpoint.keep), plan_lines=tuple(plan_lines(self.bus)),
+            step=validation.step,
+            checkpoints=self.folder.checkpoints(config.checkpoint), plan_lines=tuple(plan_lines(self.bus)),
         )  # fmt: skip
+
+
+def keep_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Weights that are not trained in `dtype`, but for those that their library keeps in float32."""
+    if dtype is torch.float32:
+        return module
+    kept = tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
+    for name, weight in module.named_parameters():
+        if (
+            not weight.requires_grad
+            and weight.is_floating_point()
+            and not any(part in kept for part in name.split("."))
+        ):
+            weight.data = weight.data.to(dtype)
+    return module
 
 
 def checkpoint_gradients(module: nn.Module) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ MANIFEST = "manifest.json"
 PREFIX = "step-"
 TEMPORARY = ".tmp-"
 CHUNK_BYTES = 1 << 20
+Retain = Callable[[int, tuple[int, ...]], tuple[int, ...]]
+"""(step of the new checkpoint, steps whose checkpoints would go, newest first) -> those that go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +60,14 @@ class Contents:
 class CheckpointFolder:
     """The checkpoints of one run."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, keep_every: int = 0) -> None:
+        """The newest `keep` stay, and those whose step is a multiple of `keep_every`, where that is not 0."""
         self.folder = folder
         self._keep = keep
+        self._keep_every = keep_every
 
-    def save(self, step: int, contents: Contents) -> Path:
-        """Write, commit, then prune to the newest `keep`. An existing checkpoint of this step is left as it is."""
+    def save(self, step: int, contents: Contents, retain: Retain | None = None) -> Path:
+        """Write, commit, then prune. An existing checkpoint of this step is left as it is."""
         target = self.folder / f"{PREFIX}{step:08d}"
         if problem_with(target) is None:
             return target
@@ -72,7 +76,7 @@ class CheckpointFolder:
         building = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.folder))
         _write(building, contents)
         commit(building, target, step)
-        self._prune()
+        self._prune(step, retain)
         return target
 
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
@@ -102,9 +106,12 @@ class CheckpointFolder:
         ]
         return sorted(found, key=_step_of, reverse=True)
 
-    def _prune(self) -> None:
-        whole = [path for path in self._existing() if (path / MANIFEST).is_file()]
-        for path in whole[self._keep :]:
+    def _prune(self, new: int, retain: Retain | None) -> None:
+        whole = {_step_of(path): path for path in self._existing() if (path / MANIFEST).is_file()}
+        every = self._keep_every
+        going = tuple(step for step in list(whole)[self._keep :] if not (every and step % every == 0))
+        for step in retain(new, going) if retain and going else going:
+            path = whole[step]
             (path / MANIFEST).unlink()  # from here on it is no checkpoint, whenever the rest goes
             shutil.rmtree(path)
 

@@ -9,9 +9,10 @@ from .config import Config
 from .data.scan import scan
 from .data.sets import header_cache, require_readers
 from .errors import ConfigError, TrainerError
-from .families import find_family
+from .families import find_family, load_data_side, name_of, trained_modules
+from .fused_backward import fused_backward_problems
 from .optimisation import optimizer_problems
-from .preview import read_prompts
+from .prompts import read_prompts, setting_problems
 from .run_folder import find_run
 
 
@@ -32,8 +33,8 @@ def check(config: Config, bus: Bus) -> Iterator[str]:
 
 
 def _model(config: Config) -> str:
-    family, _ = find_family(config.model)
-    return f"model     {config.model.path} (family {family}), training {', '.join(config.model.train)}"
+    family = name_of(find_family(config.model))
+    return f"model     {config.model.path} (family {family}), training {', '.join(trained_modules(config.model))}"
 
 
 def _data(config: Config, bus: Bus) -> str:
@@ -49,18 +50,28 @@ def _data(config: Config, bus: Bus) -> str:
 
 
 def _optimizer(config: Config) -> str:
-    problems = optimizer_problems(config.train)
+    problems = optimizer_problems(config.train) + fused_backward_problems(config.train)
     if problems:
         raise ConfigError("config", problems)
     return f"optimizer {config.train.optimizer}"
 
 
 def _prompts(config: Config) -> str:
-    path = config.preview.prompts
-    if path is None:
-        return f"previews  of {config.preview.count} training captions"
-    prompts = read_prompts(path, config.preview, max(config.data.resolution))
-    return f"previews  of {len(prompts)} prompts in {path}"
+    settings, problems = config.preview, setting_problems(config.preview)
+    line = f"previews  of {settings.count} training captions"
+    if settings.prompts is not None:
+        try:
+            multiple = load_data_side(config.model, config.data.max_tokens).pixel_multiple
+        except ConfigError:  # `_model` tells what is wrong with it
+            multiple = 1
+        try:
+            prompts = read_prompts(settings.prompts, settings, max(config.data.resolution), multiple)
+            line = f"previews  of {len(prompts)} prompts in {settings.prompts}"
+        except ConfigError as error:
+            problems += [f"{settings.prompts}  {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError("previews", problems)
+    return line
 
 
 def _run(config: Config) -> str:

@@ -29,11 +29,16 @@ ItemSetting = Literal[
 """What the files beside a picture may say about it; the fields of events.payloads.ItemSettings."""
 
 
+Dtype = Literal["fp32", "fp16", "bf16"]
+
+
 def _as_list(value: object) -> object:
-    return [value] if isinstance(value, int) else value
+    return [value] if isinstance(value, int | float) else value
 
 
 OneOrMore = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_as_list)]
+
+Scales = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_as_list)]
 
 
 class Table(BaseModel):
@@ -53,12 +58,19 @@ class RunTable(Table):
 
 class ModelTable(Table):
     path: Path = Field(description="a diffusers folder, or a single .safetensors file in the original layout")
-    family: Literal["auto", "sd"] = Field("auto", description="model family; auto reads it from the model")
-    train: tuple[str, ...] = Field(("unet",), min_length=1, description="modules to train: unet, text_encoder")
+    family: str = Field("auto", description="model family; auto reads it from the model")
+    train: tuple[str, ...] = Field(
+        (), description="modules to train, such as unet, transformer, text_encoder; left out: the one that denoises"
+    )
     from_scratch: tuple[str, ...] = Field((), description="modules to initialise anew from their config, by run.seed")
     base_config: Path | None = Field(
-        None, description="diffusers folder with the configs of a single-file model; needed for a file only"
+        None, description="diffusers folder with the configs of a single-file model, where the shipped ones do not fit"
     )
+    prediction: Literal["auto", "epsilon", "v_prediction", "sample"] = Field(
+        "auto", description="what the model predicts; auto: what its scheduler says"
+    )
+    dtype: Dtype = Field("fp32", description="of weights that are not trained; those that are stay float32")
+    vae_dtype: Dtype = Field("fp32", description="likewise, of the encoder of pictures")
 
 
 class DataTable(Table):
@@ -77,7 +89,9 @@ class DataTable(Table):
     ignore_settings: tuple[ItemSetting, ...] = Field(
         (), description="settings of the files beside pictures to leave out, such as cond_dropout"
     )
-    max_tokens: Literal[75, 150, 225] = Field(75, description="tokens of a caption that are read, in chunks of 75")
+    max_tokens: NonNegativeInt = Field(
+        0, description="tokens of a caption that are read; 0: as many as the model was made for; CLIP reads 75 at a time"
+    )
     resolution: OneOrMore = Field(
         (512,), description="pictures are trained at about resolution x resolution pixels; several take turns"
     )
@@ -128,6 +142,18 @@ class CacheTable(Table):
     dir: Path = Field(Path("cache"), description="folder of caches, which runs share")
     latents: bool = Field(False, description="encode pictures once and train from their latents")
     text: bool = Field(False, description="encode captions once; needs text encoders that are not trained")
+    offload: bool = Field(True, description="encoders leave the device while caches make them idle")
+
+
+class ParameterRule(Table):
+    """A `[[train.parameters]]` table."""
+
+    match: str = Field(
+        min_length=1, description="glob over names such as unet.down_blocks.0.*, with or without the module"
+    )
+    lr: PositiveFloat | None = Field(None, description="peak learning rate of these parameters")
+    weight_decay: NonNegativeFloat | None = Field(None, description="of these parameters")
+    freeze: bool | None = Field(None, description="true leaves them as they are; false trains them after all")
 
 
 class TrainTable(Table):
@@ -143,17 +169,27 @@ class TrainTable(Table):
         None, description="for trained text encoders; learning_rate when left out"
     )
     weight_decay: NonNegativeFloat = Field(0.01, description="decoupled weight decay")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
+    parameters: tuple[ParameterRule, ...] = Field(
+        (), description="rates and freezing by name: [[train.parameters]] tables, of which the last that matches counts"
+    )
+    schedule: Literal["constant", "linear", "cosine", "polynomial"] = Field(
         "constant", description="how the rate falls after warm-up"
     )
+    cycles: PositiveInt = Field(1, description="how often the cosine falls, each time from the peak")
+    power: PositiveFloat = Field(1.0, description="of the polynomial")
     warmup_steps: NonNegativeInt = Field(0, description="steps over which the rate rises from 0")
     decay_from: float = Field(0.0, ge=0, lt=1, description="share of the steps before the rate begins to fall")
     final_factor: float = Field(0.0, ge=0, le=1, description="share of the peak rate at the last step")
     clip_norm: NonNegativeFloat = Field(1.0, description="largest norm of all gradients together; 0 does not clip")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass; weights stay float32")
+    precision: Dtype = Field("fp32", description="of the forward pass; weights stay float32; fp16 scales gradients")
+    tf32: bool = Field(True, description="on CUDA, matrix products of float32 with 10 bits of mantissa")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
     threads: NonNegativeInt = Field(0, description="CPU threads of the training process; 0 leaves torch's choice")
     compile: bool = Field(False, description="torch.compile the denoiser and the loss")
+    channels_last: bool = Field(False, description="convolutions keep channels innermost, which suits tensor cores")
+    fused_backward: bool = Field(
+        False, description="update each weight as soon as its gradient is known, which is then given back"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory for about a quarter more time")
     on_nonfinite: Literal["skip", "stop"] = Field(
         "skip", description="a NaN or infinite loss or gradient never touches weights; then go on, or stop"
@@ -164,16 +200,22 @@ class TrainTable(Table):
 class CheckpointTable(Table):
     every_steps: NonNegativeInt = Field(500, description="save everything that resuming needs; 0: only at the end")
     keep: PositiveInt = Field(2, description="newest checkpoints to keep; older ones go after a new one is complete")
+    keep_every_steps: NonNegativeInt = Field(0, description="those at a multiple of this stay for good; 0: none do")
 
 
 class PreviewTable(Table):
     every_steps: NonNegativeInt = Field(250, description="render the prompts; 0: never in between")
     at_start: bool = Field(True, description="render before the first step too")
     at_end: bool = Field(True, description="render after the last step too")
-    prompts: Path | None = Field(None, description="TOML file of prompts, read anew each time; else training captions")
+    prompts: Path | None = Field(
+        None, description="file of prompts, .toml or .txt, read anew each time; else training captions"
+    )
     count: PositiveInt = Field(8, description="how many training captions stand in when there is no prompts file")
     steps: PositiveInt = Field(25, description="denoising steps")
-    guidance: NonNegativeFloat = Field(7.0, description="classifier-free guidance scale; 1 or less switches it off")
+    guidance: Scales = Field(
+        (7.0,), description="classifier-free guidance scale, 1 or less switches it off; several are shown side by side"
+    )
+    scheduler: str = Field("", description="diffusers class that samples, such as EulerDiscreteScheduler; or the family's")
     seed: NonNegativeInt = Field(0, description="of the first picture's noise; the next has the next")
     batch_size: PositiveInt = Field(4, description="pictures rendered at once")
 
@@ -181,7 +223,8 @@ class PreviewTable(Table):
 class ExportTable(Table):
     at_end: bool = Field(True, description="write a diffusers folder when the run is complete")
     every_steps: NonNegativeInt = Field(0, description="write one in between too; 0: never")
-    dtype: Literal["fp32", "fp16", "bf16"] = Field("fp16", description="of the exported weights")
+    dtype: Dtype = Field("fp16", description="of the exported weights")
+    model: bool = Field(True, description="the whole model; false leaves what plugins write, such as adapters")
     single_file: bool = Field(False, description="also write all weights as one file in the original layout")
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 
 from events.payloads import Batch
@@ -31,12 +32,29 @@ class Device:
         )
         self.device: torch.device = self.accelerator.device
         self.is_cuda = self.device.type == "cuda"
+        self.scales_gradients = settings.precision == "fp16"
+        self._channels_last = settings.channels_last
+        if self.is_cuda:
+            set_tf32(allowed=settings.tf32)
         self._copies = torch.cuda.Stream(self.device) if self.is_cuda else None
 
     def prepare(self, module: ModuleLike) -> ModuleLike:
-        """Move a trained module to the device and wrap it for precision (and, with several processes, for them)."""
+        """Move a trained module to the device and wrap it for precision (and, with several processes, for them).
+
+        float16 is ours to arrange: accelerate's own asks the host about each step, and refuses the CPU.
+        """
+        if self._channels_last:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors
+        if self.scales_gradients:
+            module.forward = convert_outputs_to_fp32(self._float16()(module.forward))
         prepared: ModuleLike = self.accelerator.prepare_model(module)
         return prepared
+
+    def lay_out(self, latents: Tensor) -> Tensor:
+        """Latents in the memory layout of the weights that they meet; (B, C, h, w) only, others stay."""
+        if self._channels_last and latents.ndim == 4:
+            return latents.contiguous(memory_format=torch.channels_last)
+        return latents
 
     def prepare_optimizer(self, optimizer: torch.optim.Optimizer) -> Any:
         return self.accelerator.prepare_optimizer(optimizer, device_placement=False)
@@ -47,7 +65,9 @@ class Device:
         return unwrapped
 
     def autocast(self) -> AbstractContextManager[None]:
-        context: AbstractContextManager[None] = self.accelerator.autocast()
+        context: AbstractContextManager[None] = (
+            self._float16() if self.scales_gradients else self.accelerator.autocast()
+        )
         return context
 
     def backward(self, loss: Tensor) -> None:
@@ -77,6 +97,9 @@ class Device:
         AcceleratorState._reset_state()
         PartialState._reset_state()
 
+    def _float16(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.float16)
+
     def _move(self, batch: Batch) -> Batch:
         return on_tensors(batch, lambda tensor: tensor.to(self.device, non_blocking=True))
 
@@ -87,3 +110,12 @@ class Device:
         for tensor in tensors_of(batch):
             tensor.record_stream(stream)
         return batch
+
+
+def set_tf32(*, allowed: bool) -> None:
+    """Whether float32 products and convolutions on CUDA may round their factors to 10 bits; for the whole process.
+
+    These two switches keep torch's older and newer views of the setting alike; inductor reads the older one.
+    """
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed

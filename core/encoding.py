@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from events.payloads import Conditioning
+
 from .families import Family
 
 
@@ -22,11 +24,10 @@ def encode_pictures(family: Family, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def encode_captions(family: Family, tokens: Mapping[str, Tensor]) -> Tensor:
-    """Token ids (B, L) by text encoder -> embeddings (B, L, D) of text encoders that are not trained."""
+def encode_captions(family: Family, tokens: Mapping[str, Tensor]) -> Conditioning:
+    """Token ids (B, L) by text encoder -> what text encoders that are not trained make of them."""
     count = len(next(iter(tokens.values())))
     if next(iter(tokens.values())).device.type != "cpu":
         return family.encode_text(tokens)
-    return torch.cat(
-        [family.encode_text({name: ids[one : one + 1] for name, ids in tokens.items()}) for one in range(count)]
-    )
+    singles = [family.encode_text({name: ids[one : one + 1] for name, ids in tokens.items()}) for one in range(count)]
+    return {name: torch.cat([single[name] for single in singles]) for name in singles[0]}

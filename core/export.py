@@ -3,15 +3,18 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from events.bus import Bus
-from events.catalogue import CHECKPOINT_METADATA, CHECKPOINT_TENSORS
-from events.payloads import ExportContext, RunInfo
+from events.catalogue import CHECKPOINT_METADATA, CHECKPOINT_TENSORS, EXPORT_END, EXPORT_START, EXPORT_WRITE
+from events.payloads import ExportContext, ExportEnd, ExportStart, ExportWrite, RunInfo
 
 from .config import ExportTable
 from .families import Family, float_state
@@ -19,40 +22,74 @@ from .families import Family, float_state
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def export(
-    *, bus: Bus, run: RunInfo, family: Family, bare_modules: dict[str, nn.Module], settings: ExportTable, step: int
-) -> Path:
-    """Write `exports/<run>-step-N/`, and with `single_file` the same as a `.safetensors` file beside it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exporter:
+    """Writes `exports/<run>-step-N/`: the model, and what plugins add."""
 
-    Plugins see each module's header and tensors on the way. Waits for the device.
-    """
-    folder = run.folder / "exports"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{run.name}-step-{step:06d}"
-    building = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
-    try:
+    bus: Bus
+    run: RunInfo
+    family: Family
+    modules: Mapping[str, nn.Module]
+    """Without wrappers, by name."""
+    settings: ExportTable
+
+    def export(self, step: int) -> Path:
+        """One export; with `single_file` the same as a `.safetensors` file beside it. Waits for the device."""
+        path: Path | None = None
+        if self.bus[EXPORT_START].chain:
+            self.bus[EXPORT_START].emit(ExportStart(run=self.run, step=step))
+        try:
+            path = self._export(step)
+        finally:
+            if self.bus[EXPORT_END].chain:
+                self.bus[EXPORT_END].emit(ExportEnd(run=self.run, step=step, path=path))
+        return path
+
+    def _export(self, step: int) -> Path:
+        folder = self.run.folder / "exports"
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{self.run.name}-step-{step:06d}"
+        building = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+        try:
+            headers = {name: self._header(name, step) for name in self.modules}
+            if self.settings.model:
+                self._write_model(building, target, step, headers)
+            if self.bus[EXPORT_WRITE].chain:
+                self._let_plugins_write(building, target.name, step, headers[self.family.denoiser])
+            building.chmod(0o755)
+            if target.exists():
+                shutil.rmtree(target)
+            os.rename(building, target)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        return target
+
+    def _header(self, module: str, step: int) -> dict[str, str]:
+        run = self.run
+        header = {"signalbox.run": run.name, "signalbox.step": str(step), "signalbox.seed": str(run.seed)}
+        return self.bus[CHECKPOINT_METADATA].apply(header, ExportContext(run=run, step=step, module=module))
+
+    def _write_model(self, building: Path, target: Path, step: int, headers: Mapping[str, dict[str, str]]) -> None:
         tensors: dict[str, dict[str, Tensor]] = {}
-        headers: dict[str, dict[str, str]] = {}
-        for name, module in bare_modules.items():
-            context = ExportContext(run=run, step=step, module=name)
-            header = {"signalbox.run": run.name, "signalbox.step": str(step), "signalbox.seed": str(run.seed)}
-            headers[name] = bus[CHECKPOINT_METADATA].apply(header, context)
-            state = bus[CHECKPOINT_TENSORS].apply(float_state(module, torch.float32), context)
-            dtype = DTYPES[settings.dtype]
+        dtype = DTYPES[self.settings.dtype]
+        for name, module in self.modules.items():
+            context = ExportContext(run=self.run, step=step, module=name)
+            state = self.bus[CHECKPOINT_TENSORS].apply(float_state(module, torch.float32), context)
             tensors[name] = {
                 key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()
             }
-        family.write(building, tensors, headers)
-        building.chmod(0o755)
-        if settings.single_file:
-            header = {"format": "pt", "modelspec.title": target.name} | headers[family.denoiser]
-            write_whole(family.single_file(tensors), header, target.with_name(f"{target.name}.safetensors"))
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return target
+        self.family.write(building, tensors, headers)
+        if self.settings.single_file:
+            header = {"format": "pt", "modelspec.title": target.name} | headers[self.family.denoiser]
+            write_whole(self.family.single_file(tensors), header, target.with_name(f"{target.name}.safetensors"))
+
+    def _let_plugins_write(self, building: Path, name: str, step: int, header: Mapping[str, str]) -> None:
+        self.bus[EXPORT_WRITE].emit(
+            ExportWrite(
+                run=self.run, step=step, folder=building, name=name, modules=MappingProxyType(dict(self.modules)),
+                denoiser=self.family.denoiser, dtype=DTYPES[self.settings.dtype], header=header,
+            )
+        )  # fmt: skip
 
 
 def write_whole(tensors: dict[str, Tensor], header: dict[str, str], path: Path) -> None:

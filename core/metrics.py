@@ -1,6 +1,6 @@
 """Numbers on their way from the device to the host, without the training thread waiting for them (P9).
 
-Each step writes a row of (loss, gradient norm, was it bad) into a buffer on the device. A window of rows is copied in
+Each step writes a row of (loss, gradient norm, was it skipped) into a buffer on the device. A window of rows is copied in
 one piece to pinned memory and read at a later step boundary, when the copy has arrived.
 """
 
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 COLUMNS = 3
+BAD, OVERFLOW = 1.0, 2.0
+"""Why a step was skipped, in the last column: something was not finite; or only because gradients were scaled, which is
+in the nature of float16 and no fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +53,12 @@ class MetricsRing:
         self._under_way: deque[tuple[Tensor, torch.cuda.Event | None, list[StepNote]]] = deque()
         self._bad_in_a_row = 0
 
-    def record(self, loss: Tensor, norm: Tensor, bad: Tensor) -> None:
-        """Write a step's row; enqueues two small kernels and waits for nothing."""
-        self._rows[self._written].copy_(torch.stack((loss, norm, bad.to(loss.dtype))))
+    def record(self, loss: Tensor, norm: Tensor, bad: Tensor, overflow: Tensor | None = None) -> None:
+        """Write a step's row; enqueues a few small kernels and waits for nothing. `overflow` is a kind of `bad`."""
+        skipped = bad.to(loss.dtype)
+        if overflow is not None:
+            skipped = skipped + overflow
+        self._rows[self._written].copy_(torch.stack((loss, norm, skipped)))
         self._written += 1
 
     def note(self, note: StepNote) -> None:
@@ -112,16 +118,18 @@ class MetricsRing:
 
     def _report(self, rows: list[list[float]], notes: list[StepNote]) -> Report:
         bad, worst = [], 0
-        for (_, _, was_bad), note in zip(rows, notes, strict=True):
-            self._bad_in_a_row = self._bad_in_a_row + 1 if was_bad else 0
-            worst = max(worst, self._bad_in_a_row)
-            if was_bad:
+        for (_, _, skipped), note in zip(rows, notes, strict=True):
+            if skipped == BAD:
+                self._bad_in_a_row += 1
                 bad.append(note)
+            elif skipped != OVERFLOW:
+                self._bad_in_a_row = 0
+            worst = max(worst, self._bad_in_a_row)
         good = [row for row in rows if not row[2]]
         values = {
             "loss": _mean([row[0] for row in good]),
             "grad_norm": _mean([row[1] for row in good]),
-            "skipped": float(len(bad)),
+            "skipped": float(len(rows) - len(good)),
             "images": float(sum(note.images for note in notes)),
         }
         values |= {f"lr/{name}": rate for name, rate in notes[-1].rates.items()}

@@ -1,6 +1,8 @@
-"""The discrete noise schedule of DDPM-like models: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise.
+"""How much signal and noise a timestep holds: in the discrete steps of DDPM, and along the straight line of a flow.
 
-Letters as in Ho et al. 2020 (arXiv:2006.11239, eq. 4): abar is the cumulative product of 1 - beta.
+DDPM: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise, with letters as in Ho et al. 2020 (arXiv:2006.11239, eq. 4): abar
+is the cumulative product of 1 - beta. Flow: x_t = (1 - s) x_0 + s noise, s = t / T (Lipman et al. 2022,
+arXiv:2210.02747; Liu et al. 2022, arXiv:2209.03003).
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ class DiscreteSchedule:
     def to(self, device: torch.device) -> "DiscreteSchedule":
         return DiscreteSchedule(self.abar.to(device), self.prediction)
 
+    def at(self, u: Tensor) -> Tensor:
+        """floor(u T) for u in [0, 1], int64."""
+        return (u * self.timesteps).long().clamp(max=self.timesteps - 1)
+
     def snr(self, t: Tensor) -> Tensor:
         """alpha_t^2 / sigma_t^2 = abar_t / (1 - abar_t), (B,)."""
         abar = self.abar[t]
@@ -51,3 +57,33 @@ class DiscreteSchedule:
 
     def _abar_like(self, latents: Tensor, t: Tensor) -> Tensor:
         return self.abar[t].reshape(-1, *[1] * (latents.ndim - 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowSchedule:
+    """Signal turns into noise along a straight line; timesteps are real numbers."""
+
+    timesteps: int = 1000
+    """T, the timestep of pure noise."""
+    prediction: str = "flow"
+
+    def to(self, device: torch.device) -> "FlowSchedule":
+        return self
+
+    def at(self, u: Tensor) -> Tensor:
+        """u T for u in [0, 1], float32, at least 1: the first of the timesteps that samplers come to."""
+        return (u * self.timesteps).clamp(min=1)
+
+    def snr(self, t: Tensor) -> Tensor:
+        """((1 - s) / s)^2, (B,)."""
+        s = t / self.timesteps
+        return ((1 - s) / s).square()
+
+    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = (1 - s) x_0 + s noise of x_0 `latents` (B, C, h, w)."""
+        s = (t / self.timesteps).reshape(-1, *[1] * (latents.ndim - 1))
+        return (1 - s) * latents + s * noise
+
+    def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The velocity dx_t / ds = noise - x_0."""
+        return noise - latents

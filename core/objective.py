@@ -6,9 +6,18 @@ import torch
 from torch import Tensor
 
 from events.bus import Bus
-from events.catalogue import BUILD_CONDITIONING, BUILD_LOSS, BUILD_NOISE, BUILD_TIMESTEPS, BUILD_WEIGHT, own_generator
+from events.catalogue import (
+    BUILD_CONDITIONING,
+    BUILD_INPUT_NOISE,
+    BUILD_LOSS,
+    BUILD_NOISE,
+    BUILD_TIMESTEPS,
+    BUILD_WEIGHT,
+    own_generator,
+)
 from events.payloads import (
     Batch,
+    Conditioning,
     ConditioningFunction,
     LossFunction,
     NoiseFunction,
@@ -25,6 +34,7 @@ class Objective:
     """What is minimised: composed once, then called by the step without any dispatch."""
 
     noise: NoiseFunction
+    input_noise: NoiseFunction
     timesteps: TimestepFunction
     conditioning: ConditioningFunction
     loss: LossFunction
@@ -35,6 +45,7 @@ def compose_objective(bus: Bus, parts: StepParts) -> Objective:
     """Hand each part through its build signal. Each function draws from a stream of its own."""
     return Objective(
         noise=bus[BUILD_NOISE].compose(own_generator(gaussian_noise, CORE), parts),
+        input_noise=bus[BUILD_INPUT_NOISE].compose(as_drawn, parts),
         timesteps=bus[BUILD_TIMESTEPS].compose(own_generator(uniform_timesteps(parts), CORE), parts),
         conditioning=bus[BUILD_CONDITIONING].compose(unchanged, parts),
         loss=bus[BUILD_LOSS].compose(mean_squared_error, parts),
@@ -49,16 +60,20 @@ def gaussian_noise(latents: Tensor, generator: torch.Generator) -> Tensor:
 
 def uniform_timesteps(parts: StepParts) -> TimestepFunction:
     """t uniform over all of the schedule's timesteps."""
-    highest, device = parts.schedule.timesteps, parts.device
+    schedule, device = parts.schedule, parts.device
 
-    def uniform(count: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(0, highest, (count,), generator=generator, device=device)
+    def uniform(latents: Tensor, generator: torch.Generator) -> Tensor:
+        return schedule.at(torch.rand((len(latents),), generator=generator, device=device))
 
     return uniform
 
 
-def unchanged(embeddings: Tensor, generator: torch.Generator) -> Tensor:
-    return embeddings
+def as_drawn(noise: Tensor, generator: torch.Generator) -> Tensor:
+    return noise
+
+
+def unchanged(conditioning: Conditioning, generator: torch.Generator) -> Conditioning:
+    return conditioning
 
 
 def mean_squared_error(prediction: Tensor, target: Tensor, t: Tensor, batch: Batch) -> Tensor:

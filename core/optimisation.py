@@ -1,41 +1,31 @@
-"""Parameter groups, the optimizer by its dotted path, and the learning rate as a pure function of the step."""
+"""The optimizer: any class by its dotted path, made over the parameter groups."""
 
 import importlib
 import inspect
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from events.payloads import LearningRateFunction, ParameterGroup
+from events.payloads import ParameterGroup
 
 from .config import TrainTable
 from .errors import ConfigError
 
-
-def parameter_groups(
-    modules: Mapping[str, nn.Module], trained: Iterable[str], denoiser: str, settings: TrainTable
-) -> tuple[ParameterGroup, ...]:
-    """One group a trained module, named as the module; parameters by `module.path.to.weight`."""
-    text_rate = settings.text_encoder_learning_rate or settings.learning_rate
-    return tuple(
-        ParameterGroup(
-            name=name,
-            parameters={f"{name}.{path}": parameter for path, parameter in modules[name].named_parameters() if parameter.requires_grad},
-            learning_rate=settings.learning_rate if name == denoiser else text_rate,
-            weight_decay=settings.weight_decay,
-        )
-        for name in trained
-    )  # fmt: skip
+SET_ELSEWHERE = {
+    "params": "model.train and train.parameters choose them",
+    "lr": "set train.learning_rate",
+    "weight_decay": "set train.weight_decay",
+}
+"""Arguments that groups bring along, so that an option would be without effect."""
 
 
 def make_optimizer(groups: tuple[ParameterGroup, ...], settings: TrainTable) -> torch.optim.Optimizer:
     """The class of `train.optimizer` over the groups; torch's own are fused, which is fastest and can skip on the device.
 
-    Raises ConfigError for a class that cannot be found and for arguments it does not take.
+    Raises ConfigError for a class that cannot be found, for arguments it does not take, and for what it refuses itself.
     """
     problems = optimizer_problems(settings)
     if problems:
@@ -49,7 +39,15 @@ def make_optimizer(groups: tuple[ParameterGroup, ...], settings: TrainTable) -> 
         {"name": group.name, "params": list(group.parameters.values()), "lr": group.learning_rate, "weight_decay": group.weight_decay}
         for group in groups
     ]  # fmt: skip
-    optimizer: torch.optim.Optimizer = kind(tables, **{name: _as_tuple(value) for name, value in options.items()})
+    try:
+        optimizer: torch.optim.Optimizer = kind(tables, **{name: _as_tuple(value) for name, value in options.items()})
+    except Exception as error:  # each class has its own way of refusing a value
+        raise ConfigError("config", [f"train.optimizer  {settings.optimizer} {_refusal(error, options)}"]) from error
+    if "d0" in optimizer.defaults and len({group.learning_rate for group in groups}) > 1:
+        rates = ", ".join(f"{group.learning_rate:g} ({group.name})" for group in groups)
+        raise ConfigError(
+            "config", [f"train.optimizer  {settings.optimizer} finds one rate for all; groups have {rates}"]
+        )
     return optimizer
 
 
@@ -59,39 +57,30 @@ def optimizer_problems(settings: TrainTable) -> list[str]:
         takes = inspect.signature(_optimizer_class(settings.optimizer)).parameters
     except ConfigError as error:
         return list(error.problems)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
-        return []
-    return [
-        f"train.optimizer_options.{name}  is no argument of {settings.optimizer}" + _hint(name, takes)
-        for name in settings.optimizer_options
-        if name not in takes
-    ]
-
-
-def learning_rate_factor(settings: TrainTable) -> LearningRateFunction:
-    """Linear warm-up to 1, then constant until `decay_from` of the steps, then a fall to `final_factor`.
-
-    The argument is the number of steps taken, so the first step has 1 / warmup_steps.
-    """
-    warmup, last = settings.warmup_steps, settings.steps - 1
-    start = max(warmup, round(settings.decay_from * settings.steps))
-
-    def factor(steps_taken: int) -> float:
-        if steps_taken < warmup:
-            return (steps_taken + 1) / warmup
-        if settings.schedule == "constant" or steps_taken <= start or last <= start:
-            return 1.0
-        share = min(1.0, (steps_taken - start) / (last - start))
-        falling = 1 - share if settings.schedule == "linear" else (1 + math.cos(math.pi * share)) / 2
-        return settings.final_factor + (1 - settings.final_factor) * falling
-
-    return factor
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    problems = []
+    for name in settings.optimizer_options:
+        if name in SET_ELSEWHERE:
+            problems.append(f"train.optimizer_options.{name}  is not set here; {SET_ELSEWHERE[name]}")
+        elif name not in takes and not takes_any:
+            problems.append(
+                f"train.optimizer_options.{name}  is no argument of {settings.optimizer}{_hint(name, takes)}"
+            )
+    return problems
 
 
 def can_skip_on_device(optimizer: torch.optim.Optimizer) -> bool:
     """Whether `found_inf` makes the optimizer's kernels leave weights and state alone, without the host waiting."""
     fused = all(group.get("fused") for group in optimizer.param_groups)
     return fused and getattr(optimizer, "_step_supports_amp_scaling", False)
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give state that was stored the memory layout of its weight again, since fused kernels go through both in order."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _optimizer_class(path: str) -> Any:
@@ -103,6 +92,11 @@ def _optimizer_class(path: str) -> Any:
     if not hasattr(module, name):
         raise ConfigError("config", [f"train.optimizer  {module_name} has no {name}{_hint(name, dir(module))}"])
     return getattr(module, name)
+
+
+def _refusal(error: Exception, options: dict[str, Any]) -> str:
+    given = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+    return f"refuses its options ({given}): {error or type(error).__name__}"
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

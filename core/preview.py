@@ -3,14 +3,12 @@
 import logging
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-import tomli
 import torch
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from events.bus import Bus
@@ -18,26 +16,15 @@ from events.catalogue import PREVIEW_END, PREVIEW_IMAGE, PREVIEW_PROMPTS, PREVIE
 from events.errors import PluginError
 from events.payloads import Item, PreviewContext, PreviewEnd, PreviewImage, PreviewStart, Prompt, RunInfo
 
-from .config import PreviewTable, Table
+from .config import PreviewTable
 from .errors import ConfigError
 from .families import Family
-from .grid import labelled_grid
+from .grid import CELL_PIXELS, Block, labelled_page
+from .prompts import PromptEntry, complete, read_prompts, setting_problems
 
 log = logging.getLogger("signalbox.preview")
 GRID_COLUMNS = 8
-
-
-class PromptEntry(Table):
-    """A `[[prompts]]` table of the prompts file; what is left out comes from [preview]."""
-
-    text: str
-    negative: str = ""
-    seed: NonNegativeInt | None = None
-    width: PositiveInt | None = None
-    height: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    guidance: NonNegativeFloat | None = None
-    note: str = Field("", description="shown beside the prompt, such as: held out")
+LARGEST_CELL_PIXELS = 256
 
 
 @dataclass(slots=True)
@@ -49,17 +36,28 @@ class LiveSampler:
     batch_size: int
 
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
-        pictures: list[Image.Image] = []
-        with evaluating(self.family.modules.values()), torch.inference_mode(), torch.random.fork_rng():
-            for _, alike in groupby(prompts, key=lambda one: (one.width, one.height, one.steps, one.guidance)):
-                group = tuple(alike)
-                for start in range(0, len(group), self.batch_size):
-                    pictures += self.family.render(group[start : start + self.batch_size])
-        return pictures
+        """One picture a prompt, in their order; those of one size, length, guidance and scheduler at once."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for place, one in enumerate(prompts):
+            alike = (one.width, one.height, one.steps, one.guidance, one.scheduler)
+            groups.setdefault(alike, []).append(place)
+        pictures: dict[int, Image.Image] = {}
+        # no inference mode, whose tensors could stay behind in a module's own cache and break its backward pass
+        with evaluating(self.family.modules.values()), torch.no_grad(), torch.random.fork_rng(self._random_devices()):
+            for places in groups.values():
+                for start in range(0, len(places), self.batch_size):
+                    batch = places[start : start + self.batch_size]
+                    torch.manual_seed(prompts[batch[0]].seed)  # for schedulers that draw from the global generator
+                    rendered = self.family.render(tuple(prompts[place] for place in batch))
+                    pictures |= zip(batch, rendered, strict=True)
+        return [pictures[place] for place in range(len(prompts))]
 
     def encode(self, pixels: Tensor) -> Tensor:
         with torch.inference_mode():
             return self.family.encode_images(pixels.to(self.device))[0].cpu()
+
+    def _random_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
 
 
 class Previews:
@@ -74,14 +72,22 @@ class Previews:
         items: Sequence[Item],
         sampler: LiveSampler,
         side: int,
+        multiple: int = 8,
     ) -> None:
+        """`side` is that of pictures whose prompt does not say, and sides are multiples of `multiple`, in pixels.
+
+        Raises ConfigError for settings and a prompts file that cannot be used.
+        """
         self._bus = bus
         self._run = run
         self._settings = settings
         self._items = items
         self._sampler = sampler
         self._side = side
-        self._file_prompts = () if settings.prompts is None else read_prompts(settings.prompts, settings, side)
+        self._multiple = multiple
+        if problems := setting_problems(settings):
+            raise ConfigError("config", problems)
+        self._file_prompts = () if settings.prompts is None else self._read(settings.prompts)
 
     def render(self, step: int, reason: str) -> Path | None:
         """One round; returns its grid. Waits for the device."""
@@ -93,13 +99,12 @@ class Previews:
             self._emit_start(step, reason)
             folder.mkdir(parents=True, exist_ok=True)
             pictures = self._sampler.render(prompts)
-            for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
-                paths.append(self._keep(folder, number, step, prompt, picture))
-            grid = folder / "grid.png"
-            cells = [
-                (picture, _label(prompt), bool(prompt.note)) for prompt, picture in zip(prompts, pictures, strict=True)
-            ]
-            labelled_grid(cells, min(GRID_COLUMNS, len(cells)), title=f"{self._run.name}, step {step}").save(grid)
+            names = _file_names(prompts)
+            for name, prompt, picture in zip(names, prompts, pictures, strict=True):
+                paths.append(self._keep(folder / name, step, prompt, picture))
+            if pictures:
+                grid = folder / "grid.png"
+                _grid(prompts, pictures, title=f"{self._run.name}, step {step}").save(grid)
         except PluginError:
             raise
         except Exception as error:
@@ -108,9 +113,7 @@ class Previews:
             self._emit_end(step, reason, folder, prompts, paths)
         return grid
 
-    def _keep(self, folder: Path, number: int, step: int, prompt: Prompt, picture: Image.Image) -> Path:
-        name = "".join(letter if letter.isalnum() else "-" for letter in prompt.text.lower())[:40].strip("-")
-        path = folder / f"{number:02d}-{name or 'empty'}.png"
+    def _keep(self, path: Path, step: int, prompt: Prompt, picture: Image.Image) -> Path:
         picture.save(path)
         signal = self._bus[PREVIEW_IMAGE]
         if signal.chain:
@@ -138,32 +141,21 @@ class Previews:
         """The prompts file read anew, or the last good reading of it, or captions of the training set."""
         if self._settings.prompts is not None:
             try:
-                self._file_prompts = read_prompts(self._settings.prompts, self._settings, self._side)
+                self._file_prompts = self._read(self._settings.prompts)
             except ConfigError as error:
                 log.warning("%s; the prompts of the last round stay", error)
             return self._file_prompts
         spread = max(1, len(self._items) // self._settings.count)
         chosen = self._items[::spread][: self._settings.count]
+        entries = (PromptEntry(text=item.caption) for item in chosen)
         return tuple(
-            _complete(PromptEntry(text=item.caption), self._settings, self._side, number)
-            for number, item in enumerate(chosen)
+            prompt
+            for number, entry in enumerate(entries)
+            for prompt in complete(entry, self._settings, self._side, number)
         )
 
-
-def read_prompts(path: Path, settings: PreviewTable, side: int) -> tuple[Prompt, ...]:
-    """The `[[prompts]]` of a TOML file. Raises ConfigError naming the file, with every problem."""
-    try:
-        tree = tomli.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from None
-    try:
-        entries = TypeAdapter(tuple[PromptEntry, ...]).validate_python(tree.get("prompts", ()))
-    except ValidationError as error:
-        found = (f"prompts{list(problem['loc'])}: {problem['msg']}" for problem in error.errors())
-        raise ConfigError(str(path), list(found)) from None
-    if not entries:
-        raise ConfigError(str(path), ["holds no [[prompts]] table"])
-    return tuple(_complete(entry, settings, side, number) for number, entry in enumerate(entries))
+    def _read(self, path: Path) -> tuple[Prompt, ...]:
+        return read_prompts(path, self._settings, self._side, self._multiple)
 
 
 @contextmanager
@@ -179,17 +171,36 @@ def evaluating(modules: Iterable[nn.Module]) -> Generator[None, None, None]:
             part.training = training
 
 
-def _complete(entry: PromptEntry, settings: PreviewTable, side: int, number: int) -> Prompt:
-    return Prompt(
-        text=entry.text,
-        negative=entry.negative,
-        seed=settings.seed + number if entry.seed is None else entry.seed,
-        width=entry.width or side,
-        height=entry.height or side,
-        steps=entry.steps or settings.steps,
-        guidance=settings.guidance if entry.guidance is None else entry.guidance,
-        note=entry.note,
-    )
+def rows_of(prompts: Sequence[Prompt]) -> list[tuple[Prompt, ...]]:
+    """Prompts that follow each other and differ in guidance alone, together."""
+    return [tuple(row) for _, row in groupby(prompts, key=lambda one: replace(one, guidance=0.0))]
+
+
+def _file_names(prompts: Sequence[Prompt]) -> list[str]:
+    """As `03-red-heart.png`, where the prompt has several scales with that of the picture: `03-red-heart-cfg-7.5.png`."""
+    names: list[str] = []
+    for row in rows_of(prompts):
+        for prompt in row:
+            words = "".join(letter if letter.isalnum() else "-" for letter in prompt.text.lower())[:40].strip("-")
+            scale = f"-{_scale(prompt).replace(' ', '-')}" if len(row) > 1 else ""
+            names.append(f"{len(names):02d}-{words or 'empty'}{scale}.png")
+    return names
+
+
+def _grid(prompts: Sequence[Prompt], pictures: Sequence[Image.Image], *, title: str) -> Image.Image:
+    """A page with the guidance scales of a prompt side by side over its text."""
+    waiting, blocks = iter(pictures), []
+    for row in rows_of(prompts):
+        shown = tuple(next(waiting) for _ in row)
+        words = tuple(_scale(one) for one in row) if len(row) > 1 else ()
+        blocks.append(Block(pictures=shown, words=words, label=_label(row[0]), marked=bool(row[0].note)))
+    largest = max(max(picture.size) for picture in pictures)
+    cell_pixels = min(max(largest, CELL_PIXELS), LARGEST_CELL_PIXELS)
+    return labelled_page(blocks, GRID_COLUMNS, title=title, cell_pixels=cell_pixels)
+
+
+def _scale(prompt: Prompt) -> str:
+    return f"cfg {prompt.guidance:g}"
 
 
 def _label(prompt: Prompt) -> str:

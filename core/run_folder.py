@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from .checkpoint import Checkpoint, CheckpointFolder
-from .config import Config
+from .config import CheckpointTable, Config
 from .errors import CheckpointError, ConfigError
 
 Status = Literal["new", "unfinished", "finished"]
@@ -23,8 +23,8 @@ class RunFolder:
     passed_over: tuple[str, ...]
     """Newer checkpoints that could not be used, with the reason."""
 
-    def checkpoints(self, keep: int) -> CheckpointFolder:
-        return CheckpointFolder(self.path / "checkpoints", keep)
+    def checkpoints(self, settings: CheckpointTable) -> CheckpointFolder:
+        return CheckpointFolder(self.path / "checkpoints", settings.keep, settings.keep_every_steps)
 
     def create(self) -> None:
         for part in PARTS:
@@ -74,5 +74,5 @@ def refuse_unsafe_changes(changed: list[tuple[str, object, object]]) -> None:
 
 UNSAFE = frozenset(
     {"run.seed", "train.optimizer"}
-    | {f"model.{key}" for key in ("path", "base_config", "family", "train", "from_scratch")}
+    | {f"model.{key}" for key in ("path", "base_config", "family", "train", "from_scratch", "prediction")}
 )

@@ -1,12 +1,13 @@
 """The loss on pictures that are not trained on: always the same noises and timesteps, without augmentation or dropout."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from events.bus import Bus
 from events.catalogue import VALIDATION_END, VALIDATION_START
+from events.control import Control
 from events.payloads import RunInfo, ValidationEnd, ValidationStart
 
 from .config import Config
@@ -33,8 +34,9 @@ class Validation:
     step: Step
     sets: Mapping[str, DataSet]
     loaders: Mapping[str, Loader]
-    losses: dict[str, float] = field(default_factory=dict)
-    """As last measured."""
+    control: Control
+    history: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    """By set, (step, loss) as measured so far."""
 
     def measure(self, step: int, epoch: int, reason: str) -> None:
         """Mean loss of each set, told by `validation.end`; waits for the device. Raises what goes wrong."""
@@ -47,15 +49,25 @@ class Validation:
         try:
             with evaluating(self.family.modules.values()):
                 losses = {name: self._mean(name) for name in self.sets}
-            self.losses = losses
+            for name, loss in losses.items():
+                self.history[name] = (*self.history.get(name, ()), (step, loss))
         finally:
             seconds = perf_counter() - begun
             if self.bus[VALIDATION_END].chain:
                 self.bus[VALIDATION_END].emit(
-                    ValidationEnd(run=self.run, step=step, epoch=epoch, losses=losses, seconds=seconds)
-                )
+                    ValidationEnd(
+                        run=self.run, step=step, epoch=epoch, losses=losses,
+                        history=dict(self.history), seconds=seconds, control=self.control,
+                    )
+                )  # fmt: skip
         shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
         log.info("validation at step %d: %s (%.1f s)", step, shown, seconds)
+
+    def state(self) -> dict[str, list[list[float]]]:
+        return {name: [list(measured) for measured in each] for name, each in self.history.items()}
+
+    def load(self, state: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+        self.history = {name: tuple((step, loss) for step, loss in each) for name, each in state.items()}
 
     def close(self) -> None:
         for loader in self.loaders.values():

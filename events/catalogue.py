@@ -9,11 +9,13 @@ Map:
     data.items+
     data.ready
     model.loaded
+    build.scheduler
     build.model
     build.parameters
     build.optimizer
     build.schedule
     build.noise
+    build.input_noise
     build.timesteps
     build.conditioning
     build.loss
@@ -54,11 +56,15 @@ Map:
                 preview.end
             when a checkpoint is due:
                 checkpoint.start
+                checkpoint.retention?
                 checkpoint.saved
             when an export is due:
+                export.start
                 for each module:
                     checkpoint.metadata
-                    checkpoint.tensors
+                    checkpoint.tensors?
+                export.write
+                export.end
         epoch.end?
         control.applied*
     when validation is measured after the last step:
@@ -70,14 +76,18 @@ Map:
         preview.image*
         preview.end
     checkpoint.start?
+    checkpoint.retention?
     checkpoint.saved?
     for each report that has reached the host:
         metrics.record
         metrics.ready
     when the model is exported:
+        export.start
         for each module:
             checkpoint.metadata
-            checkpoint.tensors
+            checkpoint.tensors?
+        export.write
+        export.end
     run.error?
     run.end?
     run.close
@@ -123,6 +133,9 @@ from .payloads import (
     EpochEnd,
     EpochStart,
     ExportContext,
+    ExportEnd,
+    ExportStart,
+    ExportWrite,
     Item,
     LearningRateFunction,
     LossFunction,
@@ -140,6 +153,7 @@ from .payloads import (
     PreviewStart,
     Progress,
     Prompt,
+    RetentionContext,
     RunClose,
     RunEnd,
     RunError,
@@ -147,6 +161,7 @@ from .payloads import (
     SampleContext,
     SampleKey,
     SampleSettings,
+    SchedulerContext,
     StepEnd,
     StepParts,
     StepStart,
@@ -195,6 +210,10 @@ MODEL_LOADED = Notification(
     name="model.loaded", meaning="The modules as loaded, before adapters and freezing.", pace="run",
     payload=ModelLoaded, on_failure="raise",
 )  # fmt: skip
+BUILD_SCHEDULER: Build[Any, SchedulerContext] = Build(
+    name="build.scheduler", meaning="The model's own scheduler, whose noise schedule is trained on and exported.",
+    pace="run", part="diffusers scheduler", context=SchedulerContext, check=with_methods("add_noise", "set_timesteps"),
+)  # fmt: skip
 BUILD_MODEL: "Build[dict[str, torch.nn.Module], ModelContext]" = Build(
     name="build.model", meaning="The modules: adapters, freezing, quantisation.", pace="run",
     part="dict of name to module", context=ModelContext, check=modules,
@@ -215,13 +234,18 @@ BUILD_NOISE: Build[NoiseFunction, StepParts] = Build(
     name="build.noise", meaning="The noise that is added to the latents.", pace="run",
     part="(latents (1, C, h, w), generator) -> noise", context=StepParts, check=is_callable, bind=own_generator,
 )  # fmt: skip
+BUILD_INPUT_NOISE: Build[NoiseFunction, StepParts] = Build(
+    name="build.input_noise", meaning="The noise as it is mixed in; what is predicted keeps the noise as drawn.",
+    pace="run", part="(noise (1, C, h, w), generator) -> noise", context=StepParts, check=is_callable,
+    bind=own_generator,
+)  # fmt: skip
 BUILD_TIMESTEPS: Build[TimestepFunction, StepParts] = Build(
     name="build.timesteps", meaning="The timesteps that are trained.", pace="run",
-    part="(count, generator) -> t (count,)", context=StepParts, check=is_callable, bind=own_generator,
+    part="(latents (1, C, h, w), generator) -> t (1,)", context=StepParts, check=is_callable, bind=own_generator,
 )  # fmt: skip
 BUILD_CONDITIONING: Build[ConditioningFunction, StepParts] = Build(
-    name="build.conditioning", meaning="The text embeddings on their way to the denoiser.", pace="run",
-    part="(embeddings (1, L, D), generator) -> embeddings", context=StepParts, check=is_callable, bind=own_generator,
+    name="build.conditioning", meaning="What the text encoders say, on its way to the denoiser.", pace="run",
+    part="(conditioning of one sample, generator) -> conditioning", context=StepParts, check=is_callable, bind=own_generator,
 )  # fmt: skip
 BUILD_LOSS: Build[LossFunction, StepParts] = Build(
     name="build.loss", meaning="The loss of each sample.", pace="run",
@@ -324,12 +348,19 @@ CHECKPOINT_START = Notification(
     name="checkpoint.start", meaning="A checkpoint is about to be taken; async handlers have finished.", pace="epoch",
     payload=CheckpointStart, on_failure="raise",
 )  # fmt: skip
+CHECKPOINT_RETENTION: "Transform[tuple[int, ...], RetentionContext]" = Transform(
+    name="checkpoint.retention", meaning="Steps whose checkpoints are about to be removed; leave out what shall stay.",
+    pace="epoch", value="tuple of int", context=RetentionContext, check=tuple_of(int),
+)  # fmt: skip
 CHECKPOINT_SAVED = Notification(
     name="checkpoint.saved", meaning="A checkpoint is complete on disk.", pace="epoch", payload=CheckpointSaved,
     asynchronous=True,
 )  # fmt: skip
 EPOCH_END = Notification(
     name="epoch.end", meaning="Every batch of the epoch has been used.", pace="epoch", payload=EpochEnd,
+)  # fmt: skip
+EXPORT_START = Notification(
+    name="export.start", meaning="The model is about to be exported.", pace="run", payload=ExportStart,
 )  # fmt: skip
 CHECKPOINT_METADATA: Transform[dict[str, str], ExportContext] = Transform(
     name="checkpoint.metadata", meaning="The header of an exported file.", pace="run",
@@ -338,6 +369,13 @@ CHECKPOINT_METADATA: Transform[dict[str, str], ExportContext] = Transform(
 CHECKPOINT_TENSORS: "Transform[dict[str, torch.Tensor], ExportContext]" = Transform(
     name="checkpoint.tensors", meaning="A module's tensors on their way to an exported file.", pace="run",
     value="dict of name to CPU tensor", context=ExportContext, check=host_tensors,
+)  # fmt: skip
+EXPORT_WRITE = Notification(
+    name="export.write", meaning="An export is being put together: files of a plugin's own.", pace="run",
+    payload=ExportWrite, on_failure="raise",
+)  # fmt: skip
+EXPORT_END = Notification(
+    name="export.end", meaning="An export is whole, or failed.", pace="run", payload=ExportEnd, asynchronous=True,
 )  # fmt: skip
 RUN_ERROR = Notification(
     name="run.error", meaning="The run is about to end with an error.", pace="run", payload=RunError,

@@ -1,9 +1,9 @@
 """Exponential moving average of the trained weights."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from events import Plugin, PluginSettings, on, transform
 from events.payloads import (

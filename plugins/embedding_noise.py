@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from events import Plugin, PluginSettings, build
-from events.payloads import ConditioningFunction, StepParts
+from events.payloads import Conditioning, ConditioningFunction, StepParts
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingNoise(Plugin):
-    """c <- c + e with e ~ N(0, strength / sqrt(d)), d the embedding's width.
+    """c <- c + e with e ~ N(0, strength / sqrt(d)), d the embedding's width; pooled embeddings likewise.
 
     Chen et al. 2024, "Slight corruption in pre-training data makes better diffusion models", arXiv:2405.20494:
     conditional embedding perturbation.
@@ -28,11 +28,13 @@ class EmbeddingNoise(Plugin):
 
         strength: float = self.settings.strength
 
-        def perturbed(embeddings: "Tensor", generator: "torch.Generator") -> "Tensor":
-            embeddings = conditioning(embeddings, generator)
-            shape, device, dtype = embeddings.shape, embeddings.device, embeddings.dtype
-            noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
-            perturbation: Tensor = strength / shape[-1] ** 0.5 * noise
-            return embeddings + perturbation
+        def perturbed(said: Conditioning, generator: "torch.Generator") -> Conditioning:
+            said = conditioning(said, generator)
+            return {name: part if name == "mask" else noisy(part, generator) for name, part in said.items()}
+
+        def noisy(part: "Tensor", generator: "torch.Generator") -> "Tensor":
+            noise = torch.randn(part.shape, generator=generator, device=part.device, dtype=part.dtype)
+            perturbation: Tensor = strength / part.shape[-1] ** 0.5 * noise
+            return part + perturbation
 
         return perturbed

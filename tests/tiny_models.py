@@ -60,7 +60,7 @@ def write_single_file(pipeline: Any, path: Path) -> Path:
     """As one file in the original layout."""
     from safetensors.torch import save_file
 
-    from core.families.ldm_layout import to_single_file
+    from core.families.parts.ldm_layout import to_single_file
 
     states = {name: getattr(pipeline, name).state_dict() for name in ("unet", "vae", "text_encoder")}
     save_file({name: tensor.contiguous() for name, tensor in to_single_file(states).items()}, path)

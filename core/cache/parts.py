@@ -38,6 +38,8 @@ class CacheParts:
     control: Control
     family: Family
     device: Device
+    trained: tuple[str, ...]
+    """Names of the modules that are trained."""
 
 
 class LeftToChance(Exception):

@@ -65,14 +65,18 @@ class TextPass:
         captions, device = tuple(captions), self.parts.device
         tokens = {name: ids.to(device.device) for name, ids in self.tokenize(captions).items()}
         with device.autocast():
-            embeddings = encode_captions(self.parts.family, tokens).cpu()
+            found = {name: part.cpu() for name, part in encode_captions(self.parts.family, tokens).items()}
         self.store.write(
-            (self.text.key(caption), {"embeddings": one}, {**self.recipe.about, "caption": caption})
-            for caption, one in zip(captions, embeddings, strict=True)
+            (
+                self.text.key(caption),
+                {name: part[row] for name, part in found.items()},
+                {**self.recipe.about, "caption": caption},
+            )
+            for row, caption in enumerate(captions)
         )
 
     def _why_not(self) -> str:
-        trained = [name for name in self.parts.family.text_encoders if name in self.parts.config.model.train]
+        trained = [name for name in self.parts.family.text_encoders if name in self.parts.trained]
         if trained:
             return f"model.train has {', '.join(trained)}, whose embeddings change"
         for maker in self.makers.values():
@@ -89,7 +93,7 @@ class TextPass:
         identities = [module_identity(family.modules[name]) for name in family.text_encoders]
         return Recipe(
             product="text", encoder=" ".join([*identities, family.tokenizer_identity, self.parts.device.device.type]),
-            transforms=(), settings={"max_tokens": config.data.max_tokens, "precision": config.train.precision},
+            transforms=(), settings={"max_tokens": family.max_tokens, "precision": config.train.precision},
         )  # fmt: skip
 
     def _pass(self) -> None:

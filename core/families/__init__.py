@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from events.payloads import NoiseSchedule, Prompt
+from events.payloads import Conditioning, NoiseSchedule, Prompt
 
 from ..config import ModelTable
 from ..errors import ConfigError
+from .parts.folder import ModelFolder
+from .parts.pipeline import PipelineFamily
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,19 +26,6 @@ if TYPE_CHECKING:
     from ..data.samples import Tokenize
 
 Modules = dict[str, nn.Module]
-
-
-class FamilyFile(Protocol):
-    """What a family's file offers."""
-
-    MODULES: tuple[str, ...]
-    TRAINABLE: tuple[str, ...]
-    """Those of them that model.train may name."""
-
-    def load(self, table: ModelTable, seed: int) -> Family: ...
-
-    def data_side(self, table: ModelTable, max_tokens: int) -> DataSide:
-        """What preparing data needs of a model, from its configs and tokenizer alone."""
 
 
 class DataSide(Protocol):
@@ -66,20 +55,36 @@ class Family(DataSide, Protocol):
     """What the trainer needs of a kind of model, over what preparing data needs. Modules are looked up by name at each use, so they may be wrapped."""
 
     modules: Modules
-    tokenizers: Mapping[str, Any]
-    schedule: NoiseSchedule
-    denoiser: str
-    """The name of the module that predicts; every other trained one is a text encoder."""
-    image_encoder: str
-    """The name of the module behind `encode_images`."""
-    text_encoders: tuple[str, ...]
-    """The names of the modules behind `encode_text`."""
+    scheduler: Any
+    """The model's own of diffusers, whose noise schedule is trained on; exported."""
     max_tokens: int
-    """How many tokens of a caption are read, a multiple of 75; set before `tokenize` is asked for."""
+    """How many tokens of a caption are read."""
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    @property
+    def tokenizers(self) -> Mapping[str, Any]:
+        """By the text encoder that they belong to."""
+
+    @property
+    def denoiser(self) -> str:
+        """The name of the module that predicts; every other trained one is a text encoder."""
+
+    @property
+    def image_encoder(self) -> str:
+        """The name of the module behind `encode_images`."""
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """The names of the modules behind `encode_text`."""
 
     @property
     def tokenizer_identity(self) -> str:
         """A digest of what turns captions into token ids."""
+
+    def use_scheduler(self, scheduler: Any) -> None:
+        """Train on another scheduler's noise schedule, and export it."""
 
     def to(self, device: torch.device) -> None:
         """Move what is no module, such as the schedule; modules are moved by the trainer."""
@@ -87,14 +92,14 @@ class Family(DataSide, Protocol):
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] -> mean and deviation (B, C, h, w) of the scaled latents' posterior, float32."""
 
-    def encode_text(self, tokens: Mapping[str, Tensor]) -> Tensor:
-        """Token ids -> embeddings (B, L, D), also of chunks of 77 ids in a row, with a gradient where a text encoder is trained."""
+    def encode_text(self, tokens: Mapping[str, Tensor]) -> Conditioning:
+        """What `tokenize` gave -> what the denoiser reads, with a gradient where a text encoder is trained."""
 
-    def predict(self, noisy: Tensor, t: Tensor, embeddings: Tensor) -> Tensor:
-        """The denoiser's output (B, C, h, w) for x_t, t (B,) and embeddings (B, L, D)."""
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
+        """The denoiser's output (B, C, h, w) for x_t, t (B,), what the captions say, and Batch.geometry (B, 6)."""
 
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
-        """Pictures by the stock pipeline over the live modules; all prompts share size, steps and guidance."""
+        """Pictures by the stock pipeline over the live modules; all prompts share size, steps, guidance and scheduler."""
 
     def write(
         self, folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], headers: Mapping[str, dict[str, str]]
@@ -108,69 +113,68 @@ class Family(DataSide, Protocol):
         """
 
 
-def load_family(table: ModelTable, *, seed: int) -> Family:
+def load_family(table: ModelTable, *, seed: int, max_tokens: int = 0) -> Family:
     """Load a model's modules in float32 on the CPU. Global random state stays as it is.
 
     Raises ConfigError for a model that no family knows, for modules it has not, and for incomplete weights.
     """
-    _, file = find_family(table)
     quiet_libraries()
-    return file.load(table, seed)
+    family = find_family(table)(ModelFolder.of(table), max_tokens)
+    family.load(table, seed)
+    return family
 
 
 def load_data_side(table: ModelTable, max_tokens: int) -> DataSide:
     """What preparing data needs of a model, without reading its weights. Raises ConfigError as `load_family`."""
-    _, file = find_family(table)
     quiet_libraries()
-    return file.data_side(table, max_tokens)
+    return find_family(table)(ModelFolder.of(table), max_tokens)
 
 
-def find_family(table: ModelTable) -> tuple[str, FamilyFile]:
-    """The family's name and file, without reading any weights.
+def find_family(table: ModelTable) -> type[PipelineFamily]:
+    """The family, without reading any weights.
 
     Raises ConfigError for a model that no family knows and for modules that it has not.
     """
-    name = detect_family(table) if table.family == "auto" else table.family
-    file: FamilyFile = importlib.import_module(f"{__name__}.{name}")
-    if problems := list(_module_problems(table, file)):
+    kind = detect_family(table) if table.family == "auto" else _named(table.family)
+    if problems := list(_module_problems(table, kind)):
         raise ConfigError("model", problems)
-    return name, file
+    return kind
 
 
-def detect_family(table: ModelTable) -> str:
+def name_of(kind: type[PipelineFamily]) -> str:
+    """The family's name in configs: that of its file."""
+    return kind.__module__.rpartition(".")[2]
+
+
+def trained_modules(table: ModelTable) -> tuple[str, ...]:
+    """What `model.train` names, or else the denoiser."""
+    return table.train or find_family(table).trainable[:1]
+
+
+def detect_family(table: ModelTable) -> type[PipelineFamily]:
     """The family of a diffusers folder by the pipeline class it names; of a single file, by that of its base_config."""
-    key, folder = config_folder(table)
-    pipeline = read_index(key, folder).get("_class_name")
-    if pipeline in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
-        return "sd"
-    raise ConfigError("model", [f"{key}  {folder} is a {pipeline}; the families are: sd (StableDiffusionPipeline)"])
+    folder = ModelFolder.of(table)
+    pipeline = folder.index().get("_class_name")
+    for kind in known_families():
+        if pipeline in kind.pipelines:
+            return kind
+    listed = ", ".join(f"{name_of(kind)} ({kind.pipelines[0]})" for kind in known_families())
+    raise ConfigError("model", [f"{folder.key}  {folder.path} is a {pipeline}; the families are: {listed}"])
 
 
-def config_folder(table: ModelTable) -> tuple[str, Path]:
-    """The diffusers folder that holds the model's configs, and the key of the config that names it."""
-    if not table.path.is_file():
-        return "model.path", table.path
-    if table.base_config is None:
-        raise ConfigError(
-            "model", ["model.base_config  is needed beside a single file: a diffusers folder with its configs"]
-        )
-    return "model.base_config", table.base_config
+def known_families() -> tuple[type[PipelineFamily], ...]:
+    """Every file beside this one is a family and names its class FAMILY."""
+    names = sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg)
+    return tuple(importlib.import_module(f"{__name__}.{name}").FAMILY for name in names)
 
 
-def read_index(key: str, folder: Path) -> dict[str, Any]:
-    """The folder's model_index.json. Raises ConfigError where there is none."""
-    path = folder / "model_index.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(
-            "model", [f"{key}  {folder} holds no model_index.json, so it is no diffusers folder"]
-        ) from None
-    except ValueError as error:
-        raise ConfigError("model", [f"{key}  {path} is no JSON: {error}"]) from None
-    if not isinstance(index, dict):
-        raise ConfigError("model", [f"{key}  {path} is no table"])
-    return index
+def _named(name: str) -> type[PipelineFamily]:
+    known = {name_of(kind): kind for kind in known_families()}
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError("model", [f"model.family  {name!r} is none of auto, {', '.join(known)}{hint}"])
+    return known[name]
 
 
 def quiet_libraries() -> None:
@@ -190,10 +194,10 @@ def quiet_libraries() -> None:
         library.disable_progress_bar()
 
 
-def _module_problems(table: ModelTable, file: FamilyFile) -> Iterator[str]:
+def _module_problems(table: ModelTable, kind: type[PipelineFamily]) -> Iterator[str]:
     for key, names, known in (
-        ("model.train", table.train, file.TRAINABLE),
-        ("model.from_scratch", table.from_scratch, file.MODULES),
+        ("model.train", table.train, kind.trainable),
+        ("model.from_scratch", table.from_scratch, tuple(kind.parts)),
     ):
         for name in names:
             if name not in known:
@@ -202,14 +206,18 @@ def _module_problems(table: ModelTable, file: FamilyFile) -> Iterator[str]:
                 yield f"{key}  {name!r} is none of {', '.join(known)}{hint}"
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """Without gradients and in evaluation mode."""
-    return module.requires_grad_(False).eval()
-
-
 def float_state(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Copies of a module's tensors on the CPU, floating ones in `dtype`; waits for the device."""
-    return {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
-        for name, tensor in module.state_dict().items()
-    }
+    """Copies of a module's tensors on the CPU, floating ones in `dtype`; waits for the device.
+
+    A tensor that two names share is kept under the first.
+    """
+    shared: set[tuple[int, torch.Size]] = set()
+    state: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if tensor.numel() and place in shared:
+            continue
+        shared.add(place)
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        state[name] = tensor.detach().to("cpu", kind, copy=True).contiguous()
+    return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -11,6 +11,7 @@ from .items import Item
 from .run import RunInfo
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from torch import Tensor
 
@@ -31,6 +32,8 @@ class Prompt:
     """Denoising steps."""
     guidance: float
     """Scale of classifier-free guidance; 1 or less is none."""
+    scheduler: str = ""
+    """The diffusers class that samples; empty for the family's own choice."""
     note: str = ""
     """Shown beside the prompt in grids, such as `held out`."""
 
@@ -107,6 +110,15 @@ class CheckpointStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionContext:
+    """A new checkpoint is complete and older ones may go. The newest ones never do."""
+
+    run: RunInfo
+    step: int
+    """Of the new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSaved:
     """A checkpoint is complete on disk, under its final name."""
 
@@ -138,3 +150,41 @@ class ExportContext:
     step: int
     module: str
     """`unet`, `text_encoder`, ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportStart:
+    """Swap averaged weights in here and out in `export.end`, which always follows."""
+
+    run: RunInfo
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportWrite:
+    """An export is being put together: a handler may add files of its own, such as adapters, and sees what else is there."""
+
+    run: RunInfo
+    step: int
+    folder: Path
+    """Under a temporary name until the export is whole."""
+    name: str
+    """What the finished folder will be called."""
+    modules: Mapping[str, torch.nn.Module]
+    """By name, without wrappers; read only, on their device."""
+    denoiser: str
+    """The name of the module that predicts."""
+    dtype: torch.dtype
+    """Of exported weights."""
+    header: Mapping[str, str]
+    """Of the denoiser's file, for a safetensors header."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportEnd:
+    """An export is whole under its final name, or failed."""
+
+    run: RunInfo
+    step: int
+    path: Path | None
+    """None when it failed."""

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 NoiseFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
 """(latents (1, C, h, w), generator) -> noise of the same shape. Called for one sample at a time."""
-TimestepFunction = Callable[[int, "torch.Generator"], "Tensor"]
-"""(count, generator) -> t (count,)."""
-ConditioningFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
-"""(embeddings (1, L, D), generator) -> embeddings of the same shape."""
+TimestepFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
+"""(latents (1, C, h, w), generator) -> t (1,), as `NoiseSchedule.at` gives it. Called for one sample at a time."""
+Conditioning = Mapping[str, "Tensor"]
+"""What the text encoders make of captions: `embeddings` (B, L, D), and where the model has them `pooled` (B, P) and
+`mask` (B, L), 1 where a token counts."""
+ConditioningFunction = Callable[[Conditioning, "torch.Generator"], Conditioning]
+"""(conditioning of one sample, generator) -> the same names and shapes."""
 LossFunction = Callable[["Tensor", "Tensor", "Tensor", Batch], "Tensor"]
 """(prediction (B, C, h, w), target, t (B,), batch) -> loss of each sample (B,) float32."""
 WeightFunction = Callable[["Tensor", Batch], "Tensor"]
@@ -31,10 +34,16 @@ LearningRateFunction = Callable[[int], float]
 class NoiseSchedule(Protocol):
     """How much signal and noise a timestep holds."""
 
-    prediction: str
-    """`epsilon`, `v_prediction` or `sample`."""
-    timesteps: int
-    """Timesteps are 0 to `timesteps` - 1."""
+    @property
+    def prediction(self) -> str:
+        """`epsilon`, `v_prediction`, `sample` or `flow`."""
+
+    @property
+    def timesteps(self) -> int:
+        """T: timesteps are 0 to T - 1, or for a flow real numbers from 1 to T."""
+
+    def at(self, u: Tensor) -> Tensor:
+        """The timestep (B,) that lies at the share u (B,) in [0, 1] of the way from signal to noise."""
 
     def snr(self, t: Tensor) -> Tensor:
         """Signal-to-noise ratio alpha^2 / sigma^2 of each t, (B,) float32."""
@@ -42,6 +51,15 @@ class NoiseSchedule(Protocol):
     def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor: ...
 
     def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerContext:
+    """While the model's own scheduler is settled."""
+
+    run: RunInfo
+    trained: tuple[str, ...]
+    """Names of the modules that are trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

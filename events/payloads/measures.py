@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ..control import Control
 from .read_only import freeze
 from .run import RunInfo
 
@@ -76,8 +77,15 @@ class ValidationEnd:
     epoch: int
     losses: Mapping[str, float]
     """Mean over the images of each validation set, with the noises and timesteps that each image always has."""
+    history: Mapping[str, tuple[tuple[int, float], ...]]
+    """By validation set, (step, loss) of every measurement so far, this one last."""
     seconds: float
     """How long it took."""
+    control: Control
 
     def __post_init__(self) -> None:
-        freeze(self, "losses")
+        freeze(self, "losses", "history")
+
+    def best(self, name: str) -> tuple[int, float]:
+        """(step, loss) of a set's lowest loss so far, the earliest of equals."""
+        return min(self.history[name], key=lambda measured: measured[1])

@@ -3,7 +3,6 @@
 Made without torch, so what holds tensors, modules or pictures is given by the test.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,60 +11,18 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import payloads
 from ..control import Control
 from ..randomness import Streams
+from .stand_ins import Absent, CosineSchedule
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
     from torch import Tensor
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class CosineSchedule:
-    """x_t = cos(a) x_0 + sin(a) noise with a = pi/2 (t + 1/2) / T: a noise schedule that needs no model.
-
-    Nichol and Dhariwal 2021 (arXiv:2102.09672, eq. 17) without their offset.
-    """
-
-    def __init__(self, prediction: str = "epsilon", timesteps: int = 1000) -> None:
-        self.prediction = prediction
-        self.timesteps = timesteps
-
-    def snr(self, t: "Tensor") -> "Tensor":
-        angle = self._angle(t)
-        return (angle.cos() / angle.sin()).square()
-
-    def add_noise(self, latents: "Tensor", noise: "Tensor", t: "Tensor") -> "Tensor":
-        angle = self._angle(t).reshape(-1, *[1] * (latents.ndim - 1))
-        return angle.cos() * latents + angle.sin() * noise
-
-    def target(self, latents: "Tensor", noise: "Tensor", t: "Tensor") -> "Tensor":
-        """The noise, or v = cos(a) noise - sin(a) x_0."""
-        if self.prediction == "epsilon":
-            return noise
-        angle = self._angle(t).reshape(-1, *[1] * (latents.ndim - 1))
-        return angle.cos() * noise - angle.sin() * latents
-
-    def _angle(self, t: "Tensor") -> "Tensor":
-        return (t + 0.5) * (math.pi / 2 / self.timesteps)
-
-
-class _Absent:
-    """Stands for what only a real run has, and says so when it is used."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise AttributeError(
-            f"this payload was made without {self._name}, so it has no {attribute}; give {self._name}="
-        )
-
-
 RUN = payloads.RunInfo(name="test", folder=Path("runs/test"), seed=0, steps=100, data_roots=("pictures",))
 ITEM = payloads.Item(id="pictures/a.png", path=Path("pictures/a.png"), caption="a red heart", width=64, height=64)
 SETTINGS = payloads.ItemSettings()
-PROMPT = payloads.Prompt(text="a red heart", width=32, height=32, steps=2, guidance=1.0)
 SCHEDULE = CosineSchedule()
 
 
@@ -139,6 +96,12 @@ def model_context(
     return payloads.ModelContext(run=run, trained=trained, steps=steps)
 
 
+def scheduler_context(
+    *, run: payloads.RunInfo = RUN, trained: tuple[str, ...] = ("unet",)
+) -> payloads.SchedulerContext:
+    return payloads.SchedulerContext(run=run, trained=trained)
+
+
 def model_loaded(
     modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, run: payloads.RunInfo = RUN,
     tokenizers: Mapping[str, Any] = NOTHING, schedule: payloads.NoiseSchedule = SCHEDULE,
@@ -150,7 +113,7 @@ def model_ready(
     modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, run: payloads.RunInfo = RUN,
     optimizer: "torch.optim.Optimizer | None" = None, groups: tuple[payloads.ParameterGroup, ...] = (),
 ) -> payloads.ModelReady:  # fmt: skip
-    optimizer = optimizer or cast(Any, _Absent("optimizer"))
+    optimizer = optimizer or cast(Any, Absent("optimizer"))
     return payloads.ModelReady(run=run, modules=modules, optimizer=optimizer, groups=groups)
 
 
@@ -240,7 +203,7 @@ def batch(
 def live_state(
     modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, optimizer: "torch.optim.Optimizer | None" = None
 ) -> payloads.LiveState:
-    return payloads.LiveState(modules=modules, optimizer=optimizer or cast(Any, _Absent("optimizer")))
+    return payloads.LiveState(modules=modules, optimizer=optimizer or cast(Any, Absent("optimizer")))
 
 
 def step_start(
@@ -293,43 +256,6 @@ def control_applied(
     return payloads.ControlApplied(step=step, kind=kind, key=key, value=value, reason=reason, asker=asker)
 
 
-def prompt(
-    text: str = "a red heart", *, negative: str = "", seed: int = 0, width: int = 32, height: int = 32, steps: int = 2,
-    guidance: float = 1.0, note: str = "",
-) -> payloads.Prompt:  # fmt: skip
-    return payloads.Prompt(
-        text=text, negative=negative, seed=seed, width=width, height=height, steps=steps, guidance=guidance, note=note
-    )
-
-
-def preview_context(*, step: int = 10, reason: str = "every") -> payloads.PreviewContext:
-    return payloads.PreviewContext(step=step, reason=reason)
-
-
-def preview_start(*, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every") -> payloads.PreviewStart:
-    return payloads.PreviewStart(run=run, step=step, reason=reason)
-
-
-def preview_image(
-    image: "Image.Image", *, run: payloads.RunInfo = RUN, step: int = 10, prompt: payloads.Prompt = PROMPT,
-    path: Path | None = None,
-) -> payloads.PreviewImage:  # fmt: skip
-    path = path or run.folder / "previews" / f"step-{step:06d}" / "00-picture.png"
-    return payloads.PreviewImage(run=run, step=step, prompt=prompt, path=path, image=image)
-
-
-def preview_end(
-    *, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every",
-    prompts: tuple[payloads.Prompt, ...] = (PROMPT,), paths: tuple[Path, ...] = (),
-    items: tuple[payloads.Item, ...] = (), sampler: payloads.Sampler | None = None,
-) -> payloads.PreviewEnd:  # fmt: skip
-    return payloads.PreviewEnd(
-        run=run, step=step, reason=reason, folder=run.folder / "previews" / f"step-{step:06d}",
-        prompts=prompts, paths=paths, items=items,
-        sampler=sampler or cast(Any, _Absent("sampler")),
-    )  # fmt: skip
-
-
 def cache_start(
     *, run: payloads.RunInfo = RUN, product: payloads.Product = "latents", reused: int = 0, missing: int = 1,
     orphaned: int = 0, why: Mapping[str, int] = NOTHING,
@@ -355,36 +281,16 @@ def validation_start(
 
 def validation_end(
     *, run: payloads.RunInfo = RUN, step: int = 10, epoch: int = 0, losses: Mapping[str, float] | None = None,
-    seconds: float = 1.0,
+    history: Mapping[str, tuple[tuple[int, float], ...]] | None = None, seconds: float = 1.0,
+    control: Control | None = None,
 ) -> payloads.ValidationEnd:  # fmt: skip
+    """`history` ends with `losses` when left out."""
     losses = {"held_out": 0.25} if losses is None else losses
-    return payloads.ValidationEnd(run=run, step=step, epoch=epoch, losses=losses, seconds=seconds)
-
-
-def checkpoint_start(*, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every") -> payloads.CheckpointStart:
-    return payloads.CheckpointStart(run=run, step=step, reason=reason)
-
-
-def checkpoint_saved(
-    *, run: payloads.RunInfo = RUN, step: int = 10, reason: str = "every", path: Path | None = None,
-    files: tuple[str, ...] = ("manifest.json", "weights.safetensors"),
-) -> payloads.CheckpointSaved:  # fmt: skip
-    return payloads.CheckpointSaved(run=run, step=step, reason=reason, path=path or _checkpoint(run, step), files=files)
-
-
-def checkpoint_loaded(
-    *, run: payloads.RunInfo = RUN, step: int = 10, path: Path | None = None
-) -> payloads.CheckpointLoaded:
-    return payloads.CheckpointLoaded(run=run, step=step, path=path or _checkpoint(run, step))
-
-
-def export_context(*, run: payloads.RunInfo = RUN, step: int = 100, module: str = "unet") -> payloads.ExportContext:
-    return payloads.ExportContext(run=run, step=step, module=module)
+    history = history or {name: ((step, loss),) for name, loss in losses.items()}
+    return payloads.ValidationEnd(
+        run=run, step=step, epoch=epoch, losses=losses, history=history, seconds=seconds, control=control or _control()
+    )
 
 
 _control = control
 """Under a name that the parameters of the functions above do not hide."""
-
-
-def _checkpoint(run: payloads.RunInfo, step: int) -> Path:
-    return run.folder / "checkpoints" / f"step-{step:08d}"

@@ -17,7 +17,7 @@ from core.data.plan import PlanSettings, plan_epoch
 from core.data.samples import SampleRoom
 from core.data.scan import scan
 from core.errors import DataError
-from core.families.clip import ClipTokenize, load_tokenizer
+from core.families.parts.clip import ClipTokenize, load_tokenizer
 from core.pictures.headers import HeaderCache
 from events.bus import Bus
 from events.payloads import STAND_IN, Batch

@@ -221,7 +221,7 @@ def test_denoiser_and_loss_compile_whole_and_give_the_same_numbers(
 
 def test_learning_rates_follow_the_step_and_not_the_round(train: Callable[..., Run]) -> None:
     from core.config import TrainTable
-    from core.optimisation import learning_rate_factor
+    from core.learning_rate import learning_rate_factor
 
     table = TrainTable(steps=100, warmup_steps=10, schedule="linear", decay_from=0.5, final_factor=0.1)
     factor = learning_rate_factor(table)

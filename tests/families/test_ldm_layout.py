@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core.families.ldm_layout import text_names, to_single_file, unet_names, vae_names
+from core.families.parts.ldm_layout import text_names, to_single_file, unet_names, vae_names
 from tests.families.comparing import MODULES, assert_same_weights
 
 

@@ -20,7 +20,7 @@ def betas() -> Any:
 def schedule(prediction: Any = "epsilon") -> DiscreteSchedule:
     from diffusers import PNDMScheduler
 
-    from core.families.sd import noise_schedule
+    from core.families.parts.scheduler import schedule_of as noise_schedule
 
     return noise_schedule(PNDMScheduler(**BETAS, prediction_type=prediction))
 
@@ -74,7 +74,7 @@ def test_the_zero_terminal_rescale_ends_without_signal() -> None:
     """Lin et al. 2023 (arXiv:2305.08891); only some samplers know the setting, and the model's may be another."""
     from diffusers import EulerDiscreteScheduler
 
-    from core.families.sd import noise_schedule
+    from core.families.parts.scheduler import schedule_of as noise_schedule
 
     own = EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction", rescale_betas_zero_snr=True)
     rescaled = noise_schedule(own)

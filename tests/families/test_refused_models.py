@@ -165,5 +165,5 @@ def test_a_flow_scheduler_is_refused_and_not_taken_for_a_default_schedule(
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     model = copy_with_scheduler(folder, tmp_path / "model", FlowMatchEulerDiscreteScheduler())
-    with pytest.raises(ConfigError, match="is a FlowMatchEulerDiscreteScheduler; trained are epsilon, v_prediction"):
+    with pytest.raises(ConfigError, match="is a FlowMatchEulerDiscreteScheduler predicting flow; trained are epsilon, v_prediction"):
         load(model)

@@ -12,6 +12,7 @@ from events.payloads import Prompt
 from tests.families.comparing import copy_with_scheduler
 from tests.tiny_models import BETAS, LENGTH
 
+NO_GEOMETRY = torch.zeros(2, 6, dtype=torch.int64)
 CAPTIONS = ["a red heart", "", "Ünïcode, 3 owls' nest!", "very " * 40]
 
 
@@ -31,7 +32,7 @@ def test_a_short_caption_is_padded_to_the_models_length_even_alone(family: Famil
 
 def test_captions_are_encoded_as_by_the_stock_encode_prompt(stock: Any, family: Family) -> None:
     expected, _ = stock.encode_prompt(CAPTIONS, "cpu", 1, do_classifier_free_guidance=False)
-    assert torch.equal(family.encode_text(family.tokenize(CAPTIONS)), expected)
+    assert torch.equal(family.encode_text(family.tokenize(CAPTIONS))["embeddings"], expected)
 
 
 def test_tokenizing_works_in_another_process(family: Family) -> None:
@@ -58,14 +59,14 @@ def test_the_prediction_is_the_unets(stock: Any, family: Family) -> None:
     t = torch.tensor([3, 900])
     with torch.no_grad():
         expected = stock.unet(noisy, t, encoder_hidden_states=embeddings).sample
-    torch.testing.assert_close(family.predict(noisy, t, embeddings), expected)
+    torch.testing.assert_close(family.predict(noisy, t, {"embeddings": embeddings}, NO_GEOMETRY), expected)
 
 
 def test_gradients_reach_a_trained_text_encoder(folder: Path, load: Any) -> None:
     loaded = load(folder, train=("text_encoder",))
     loaded.modules["text_encoder"].requires_grad_(True)
     noisy, t = torch.zeros(1, 4, 8, 8), torch.tensor([1])
-    loaded.predict(noisy, t, loaded.encode_text(loaded.tokenize(["a"]))).sum().backward()
+    loaded.predict(noisy, t, loaded.encode_text(loaded.tokenize(["a"])), NO_GEOMETRY).sum().backward()
     assert all(weight.grad is not None for weight in loaded.modules["text_encoder"].parameters())
 
 

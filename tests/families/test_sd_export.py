@@ -89,9 +89,9 @@ def test_the_written_vocabulary_is_that_of_the_loaded_tokenizer(export: Path) ->
 
 def test_a_tokenizer_that_has_been_used_is_written_as_a_fresh_one(export: Path, folder: Path, tmp_path: Path) -> None:
     """Padding and cutting belong to a call, but the tokenizer remembers those of its last one."""
-    from core.families.clip import load_tokenizer, write_tokenizer
+    from core.families.parts.tokenizers import load_tokenizer, write_tokenizer
 
-    write_tokenizer(load_tokenizer(folder / "tokenizer"), tmp_path)
+    write_tokenizer(load_tokenizer(folder / "tokenizer", "CLIPTokenizer"), folder / "tokenizer", tmp_path)
     tokenizer = json.loads((export / "tokenizer/tokenizer.json").read_text())
     assert tokenizer == json.loads((tmp_path / "tokenizer.json").read_text())
 

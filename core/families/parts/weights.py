@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 from .ldm_layout import BARE_TEXT, TEXT
 
 log = logging.getLogger("signalbox.model")
@@ -49,8 +49,42 @@ def from_folder(kind: Any, folder: Path) -> nn.Module:
     return loaded
 
 
+def transformer_from_folder(kind: Any, folder: Path) -> nn.Module:
+    """A module of transformers in float32 from its folder, in the layout of any release.
+
+    Raises ConfigError when the file has no value for some weight, or one of another shape.
+    """
+    with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
+        model, report = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    mismatched = [f"{name}, {tuple(held)} against {tuple(asked)}" for name, held, asked in report["mismatched_keys"]]
+    missing = set(report["missing_keys"]) - {name for name, _, _ in report["mismatched_keys"]}
+    source = weight_file(folder, "model.safetensors")
+    require_whole(source, (name for name in missing if not name.endswith("position_ids")), mismatched)
+    tell_unused(source, report["unexpected_keys"])
+    loaded: nn.Module = model
+    return loaded
+
+
+def new_transformer(kind: Any, folder: Path) -> nn.Module:
+    """A module of transformers with fresh weights from the folder's config."""
+    with reading(folder):
+        module: nn.Module = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+    return module
+
+
+def library_of(name: str) -> Any:
+    """The class of that name in diffusers or transformers."""
+    import diffusers
+    import transformers
+
+    return getattr(diffusers, name, None) or getattr(transformers, name)
+
+
 def from_original(path: Path, module: nn.Module, names_of: Callable[[Iterable[str]], dict[str, str]]) -> nn.Module:
-    """The module filled in float32 out of a single file in the original layout; `names_of` is one of `ldm_layout.NAMES`.
+    """The module filled in float32 out of a single file in the original layout; `names_of` gives the names there.
 
     Only the model's own weights are read; the file's averaged ones (`model_ema.`) are not, as in the stock loader.
     """

@@ -1,0 +1,288 @@
+"""What the families have in common: a model that diffusers keeps as a pipeline is loaded, rendered and written alike."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from events.payloads import Conditioning, Prompt
+
+from ...config import ModelTable
+from ...errors import ConfigError
+from ...noise_schedule import DiscreteSchedule, FlowSchedule
+from ...rng import seeded_initialisation
+from .clip import long_standing_keys, write_text_config
+from .folder import ModelFolder, write_json
+from .scheduler import load_scheduler, sampler_of, schedule_of
+from .tokenizers import count_tokens, load_tokenizer, tokenizer_identity, write_tokenizer
+from .weights import from_config, from_folder, from_original, library_of, new_transformer, transformer_from_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ...data.samples import Tokenize
+
+KEPT = ("_class_name", "_diffusers_version")
+"""Of what diffusers adds to a config, what it reads again."""
+
+
+class PipelineFamily(ABC):
+    """A kind of model; its file says what it is made of, how captions are read, and how it predicts.
+
+    Made of configs and tokenizers alone, which is what preparing data needs; `load` brings the weights.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    """Classes of diffusers whose folders it reads; the first renders and is written."""
+    parts: ClassVar[Mapping[str, str]]
+    """By module, its class in diffusers or transformers."""
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """Modules that a folder may be without."""
+    tokenizer_folders: ClassVar[Mapping[str, str]]
+    """By text encoder."""
+    denoiser: ClassVar[str] = "transformer"
+    image_encoder: ClassVar[str] = "vae"
+    trainable: ClassVar[tuple[str, ...]]
+    """Modules that model.train may name, the denoiser first."""
+    single_file_names: ClassVar[Mapping[str, Callable[[Iterable[str]], dict[str, str]]]] = {}
+    """By module, its tensors' names -> those in the single-file layout; empty where there is none."""
+    predictions: ClassVar[tuple[str, ...]] = ("flow",)
+    """What the denoiser may predict: epsilon, v_prediction, sample, flow."""
+    nothing: ClassVar[Mapping[str, Any]] = {}
+    """Arguments of the pipeline for what this trainer does not use."""
+
+    def __init__(self, folder: ModelFolder, max_tokens: int = 0) -> None:
+        """Raises ConfigError for what the folder lacks, and for a `max_tokens` that the model cannot read."""
+        self.folder = folder
+        index = folder.index()
+        self.present = tuple(
+            name for name in self.parts if name not in self.optional or index.get(name, [None])[0] is not None
+        )
+        self.text_encoders = tuple(name for name in self.present if name in self.tokenizer_folders)
+        needed = [f"{name}/config.json" for name in self.present]
+        folders = {name: self.tokenizer_folders[name] for name in self.text_encoders}
+        folder.require([*needed, "scheduler/scheduler_config.json", *dict.fromkeys(folders.values())])
+        self.configs: dict[str, Any] = {name: folder.config(name) for name in self.present}
+        self.tokenizers = {
+            name: load_tokenizer(folder.path / place, index.get(place, [None, None])[1])
+            for name, place in folders.items()
+        }
+        self.max_tokens = self.read_tokens(max_tokens)
+        self.modules: dict[str, nn.Module] = {}
+        self.scheduler: Any = None
+        self.schedule: DiscreteSchedule | FlowSchedule
+
+    # What a family's file says.
+
+    @property
+    @abstractmethod
+    def latent_scale(self) -> int:
+        """Sides of pictures over those of their latents."""
+
+    @property
+    @abstractmethod
+    def pixel_multiple(self) -> int:
+        """Sides of training pictures are multiples of this."""
+
+    @abstractmethod
+    def read_tokens(self, asked: int) -> int:
+        """How many tokens are read when the config asks for so many, 0 being the model's own choice.
+
+        Raises ConfigError for a number that the model cannot read.
+        """
+
+    @property
+    @abstractmethod
+    def tokenize(self) -> "Tokenize": ...
+
+    @abstractmethod
+    def encode_text(self, tokens: Mapping[str, Tensor]) -> Conditioning: ...
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor: ...
+
+    # What holds for most, and a family's file may say otherwise.
+
+    @property
+    def token_limit(self) -> int:
+        return self.max_tokens
+
+    def count_tokens(self, captions: Sequence[str]) -> list[int]:
+        """By the tokenizer that reads most."""
+        return count_tokens(self.tokenizers[self.text_encoders[-1]], captions)
+
+    @property
+    def tokenizer_identity(self) -> str:
+        return " ".join(tokenizer_identity(one) for one in self.tokenizers.values())
+
+    def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        vae, config = self.modules[self.image_encoder], self.configs[self.image_encoder]
+        posterior = vae.encode(pixels.to(dtype_of(vae))).latent_dist  # type: ignore[operator]  # nn.Module hides encode
+        shift, scale = config.get("shift_factor") or 0.0, config["scaling_factor"]
+        return (posterior.mean.float() - shift) * scale, posterior.std.float() * scale
+
+    def conditions(self, prompts: tuple[Prompt, ...]) -> dict[str, Any]:
+        """What the pipeline is asked for, beside size, steps and seeds."""
+        return {
+            "prompt": [prompt.text for prompt in prompts],
+            "negative_prompt": [prompt.negative for prompt in prompts],
+            "guidance_scale": prompts[0].guidance,
+        }
+
+    def sampler(self, name: str) -> Any:
+        """The scheduler that previews sample with."""
+        return sampler_of(self.scheduler, name)
+
+    def index_entries(self) -> dict[str, Any]:
+        """Beside modules, tokenizers and scheduler, what model_index.json says."""
+        return {name: [None, None] if value is None else value for name, value in self.nothing.items()}
+
+    # What is the same for all.
+
+    def load(self, table: ModelTable, seed: int) -> None:
+        """Bring the weights, in float32 on the CPU. Raises ConfigError for what is missing or does not fit."""
+        self.use_scheduler(load_scheduler(self.folder, self.predictions, table.prediction))
+        if table.path.is_file() and not self.single_file_names:
+            raise ConfigError(
+                "model", [f"model.path  {table.path} is a single file; of this family, a diffusers folder is read"]
+            )
+        for name in self.present:
+            module = self._load_part(table, name, seed).requires_grad_(False).eval()
+            self.modules[name], self.configs[name] = module, _settings_of(module)
+
+    def use_scheduler(self, scheduler: Any) -> None:
+        """Train on another scheduler's noise schedule, and export it."""
+        self.scheduler, self.schedule = scheduler, schedule_of(scheduler)
+
+    def to(self, device: torch.device) -> None:
+        self.schedule = self.schedule.to(device)
+
+    def render(self, prompts: tuple[Prompt, ...]) -> "list[Image.Image]":
+        first = prompts[0]
+        with self._one_dtype():
+            result = self.pipeline(first.scheduler)(
+                **self.conditions(prompts),
+                generator=[torch.Generator().manual_seed(prompt.seed) for prompt in prompts],
+                width=first.width,
+                height=first.height,
+                num_inference_steps=first.steps,
+            )
+        pictures: list[Image.Image] = result.images
+        return pictures
+
+    def pipeline(self, scheduler: str = "") -> Any:
+        """The stock pipeline over the modules as they are now."""
+        import diffusers
+
+        absent: dict[str, Any] = dict.fromkeys(set(self.parts) - set(self.present))
+        tokenizers: dict[str, Any] = dict.fromkeys(self.tokenizer_folders.values())
+        tokenizers |= {self.tokenizer_folders[name]: one for name, one in self.tokenizers.items()}
+        kind = getattr(diffusers, self.pipelines[0])
+        made = kind(**self.modules, **absent, **tokenizers, scheduler=self.sampler(scheduler), **self.nothing)
+        made.set_progress_bar_config(disable=True)
+        return made
+
+    def write(
+        self, folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], headers: Mapping[str, dict[str, str]]
+    ) -> None:
+        for name, state in tensors.items():
+            place = folder / name
+            place.mkdir(parents=True, exist_ok=True)
+            self._write_part(place, name, dict(state), {"format": "pt"} | headers[name])
+        for name in self.text_encoders:
+            within = self.tokenizer_folders[name]
+            write_tokenizer(self.tokenizers[name], self.folder.path / within, folder / within)
+        self.scheduler.save_pretrained(folder / "scheduler")
+        write_json(folder / "model_index.json", self._index())
+
+    def single_file(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Raises ValueError where the family has no such layout, or no place for a tensor in it."""
+        raise ValueError(f"{self.pipelines[0]} has no single-file layout that could be written")
+
+    def _load_part(self, table: ModelTable, name: str, seed: int) -> nn.Module:
+        if name in table.from_scratch:
+            with seeded_initialisation(seed, "initialise", name):
+                return self._build(name)
+        if table.path.is_file():
+            return from_original(table.path, self._build_empty(name), self.single_file_names[name])
+        kind, place = self._kind(name), self.folder.path / name
+        return from_folder(kind, place) if _is_diffusers(kind) else transformer_from_folder(kind, place)
+
+    def _build(self, name: str) -> nn.Module:
+        kind, place = self._kind(name), self.folder.path / name
+        return from_config(kind, place) if _is_diffusers(kind) else new_transformer(kind, place)
+
+    def _build_empty(self, name: str) -> nn.Module:
+        """To be filled from a file; only those of transformers have buffers that no file holds."""
+        if name in self.text_encoders:
+            with seeded_initialisation("overwritten"):
+                return self._build(name)
+        with torch.device("meta"):
+            return self._build(name)
+
+    def _kind(self, name: str) -> Any:
+        return library_of(self.parts[name])
+
+    def _write_part(self, place: Path, name: str, state: dict[str, Tensor], header: dict[str, str]) -> None:
+        from safetensors.torch import save_file
+
+        if _is_diffusers(self._kind(name)):
+            write_json(place / "config.json", public(self.configs[name]))
+            save_file(state, place / "diffusion_pytorch_model.safetensors", metadata=header)
+            return
+        write_text_config(self.modules[name].config, self.parts[name], place)
+        state = long_standing_keys(state) if self.parts[name] == "CLIPTextModel" else state
+        save_file(state, place / "model.safetensors", metadata=header)
+
+    def _index(self) -> dict[str, Any]:
+        """What the stock pipeline is put together from."""
+        import diffusers
+
+        modules = {name: self._entry(name) for name in self.parts}
+        tokenizers = {
+            place: ["transformers", type(self.tokenizers[name]).__name__] if name in self.tokenizers else [None, None]
+            for name, place in self.tokenizer_folders.items()
+        }
+        own = {"_class_name": self.pipelines[0], "_diffusers_version": diffusers.__version__}
+        return (
+            own
+            | modules
+            | tokenizers
+            | {"scheduler": ["diffusers", type(self.scheduler).__name__]}
+            | self.index_entries()
+        )
+
+    def _entry(self, name: str) -> list[str | None]:
+        if name not in self.present:
+            return [None, None]
+        return ["diffusers" if _is_diffusers(self._kind(name)) else "transformers", self.parts[name]]
+
+    def _one_dtype(self) -> AbstractContextManager[Any]:
+        """Half-precision modules beside float32 ones work together under autocast."""
+        kinds = {dtype_of(module) for module in self.modules.values()} - {torch.float32}
+        if not kinds:
+            return nullcontext()
+        device = next(self.modules[self.denoiser].parameters()).device
+        return torch.autocast(device.type, next(iter(kinds)))
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype
+
+
+def public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers config without what it remembers of this machine, such as the folder it came from."""
+    return {key: value for key, value in config.items() if not key.startswith("_") or key in KEPT}
+
+
+def _settings_of(module: nn.Module) -> Mapping[str, Any]:
+    config: Any = module.config
+    return config if isinstance(config, Mapping) else dict(config.to_dict())
+
+
+def _is_diffusers(kind: Any) -> bool:
+    return str(kind.__module__).startswith("diffusers")
