@@ -71,13 +71,20 @@ class Artefacts:
         if self.config.preview.at_start:
             self._preview(0, "start")
 
+    def validate_when_due(self, position: Position) -> bool:
+        """Measure the validation loss where it is due or asked for; whether it was."""
+        every = position.settings.get("validation.every_steps", self.config.validation.every_steps)
+        asked = dict(self._asked)
+        self._asked = [(kind, reason) for kind, reason in self._asked if kind != "evaluate"]
+        if "evaluate" not in asked and not _due(position.step, every):
+            return False
+        self._measure(position.step, position.epoch, asked.get("evaluate", "every"))
+        return True
+
     def keep_up(self, position: Position, metrics: MetricsRing) -> None:
-        """Whatever is due or asked for at this boundary; waits for the device only then."""
+        """Whatever else is due or asked for at this boundary; waits for the device only then."""
         step, asked = position.step, dict(self._asked)
         self._asked.clear()
-        every = position.settings.get("validation.every_steps", self.config.validation.every_steps)
-        if "evaluate" in asked or _due(step, every):
-            self._measure(step, position.epoch, asked.get("evaluate", "every"))
         every = position.settings.get("preview.every_steps", self.config.preview.every_steps)
         if "preview" in asked or _due(step, every):
             self._preview(step, asked.get("preview", "every"))

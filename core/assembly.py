@@ -21,6 +21,7 @@ from events.catalogue import (
 )  # fmt: skip
 from events.control import Control
 from events.payloads import (
+    AdapterNames,
     LiveState,
     ModelContext,
     ModelLoaded,
@@ -98,7 +99,7 @@ class Assembly:
         step.begin()
         loaders = self._make_loaders(sets, family, device)
         validation = Validation(
-            config=config, run=self.run, bus=self.bus, control=self.control, family=family, device=device, step=step,
+            config=config, run=self.run, bus=self.bus, family=family, device=device, step=step,
             sets=sets.validation,
             loaders={name: loader for name, loader in loaders.items() if name},
         )  # fmt: skip
@@ -134,8 +135,8 @@ class Assembly:
         sets = prepare_sets(found, family, self.config, self.bus, self.run, folder)
         return family, device, sets, self._prepare(family, device)
 
-    def _context(self) -> ModelContext:
-        return ModelContext(run=self.run, trained=self._trained, steps=self.run.steps)
+    def _context(self, names: AdapterNames) -> ModelContext:
+        return ModelContext(run=self.run, trained=self._trained, steps=self.run.steps, names=names)
 
     @property
     def _trained(self) -> tuple[str, ...]:
@@ -156,14 +157,14 @@ class Assembly:
             family.modules[name].requires_grad_(True).train()
             if config.train.gradient_checkpointing:
                 checkpoint_gradients(family.modules[name])
-        family.modules = self.bus[BUILD_MODEL].compose(family.modules, self._context())
+        family.modules = self.bus[BUILD_MODEL].compose(family.modules, self._context(family))
         groups = parameter_groups(family.modules, names, family.denoiser, config.train)
-        groups = self.bus[BUILD_PARAMETERS].compose(groups, self._context())
+        groups = self.bus[BUILD_PARAMETERS].compose(groups, self._context(family))
         family.to(device.device)
         for name, module in family.modules.items():
             kind = config.model.vae_dtype if name == family.image_encoder else config.model.dtype
             keep_in(module, DTYPES[kind]).to(device.device)
-        optimizer = self.bus[BUILD_OPTIMIZER].compose(make_optimizer(groups, config.train), self._context())
+        optimizer = self.bus[BUILD_OPTIMIZER].compose(make_optimizer(groups, config.train), self._context(family))
         bare = {name: family.modules[name] for name in names}
         for name in names:
             family.modules[name] = device.prepare(family.modules[name])
@@ -171,7 +172,7 @@ class Assembly:
 
     def _compose_step(self, family: Family, device: Device, trained: Trained, metrics: MetricsRing) -> Step:
         settings = self.config.train
-        factor = self.bus[BUILD_SCHEDULE].compose(learning_rate_factor(settings), self._context())
+        factor = self.bus[BUILD_SCHEDULE].compose(learning_rate_factor(settings), self._context(family))
         parts = StepParts(run=self.run, schedule=family.schedule, steps=self.run.steps, device=device.device)
         return Step(
             family=family, objective=compose_objective(self.bus, parts), device=device, optimizer=trained.optimizer,

@@ -87,7 +87,7 @@ class Exporter:
         self.bus[EXPORT_WRITE].emit(
             ExportWrite(
                 run=self.run, step=step, folder=building, name=name, modules=MappingProxyType(dict(self.modules)),
-                denoiser=self.family.denoiser, dtype=DTYPES[self.settings.dtype], header=header,
+                denoiser=self.family.denoiser, dtype=DTYPES[self.settings.dtype], header=header, names=self.family,
             )
         )  # fmt: skip
 

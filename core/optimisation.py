@@ -96,7 +96,7 @@ def _optimizer_class(path: str) -> Any:
 
 def _refusal(error: Exception, options: dict[str, Any]) -> str:
     given = ", ".join(f"{name} = {value!r}" for name, value in options.items())
-    return f"refuses its options ({given}): {error or type(error).__name__}"
+    return f"refuses its options ({given}): {str(error) or type(error).__name__}"
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

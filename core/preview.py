@@ -188,11 +188,11 @@ def _file_names(prompts: Sequence[Prompt]) -> list[str]:
 
 
 def _grid(prompts: Sequence[Prompt], pictures: Sequence[Image.Image], *, title: str) -> Image.Image:
-    """A page with the guidance scales of a prompt side by side over its text."""
-    waiting, blocks = iter(pictures), []
-    for row in rows_of(prompts):
+    """A page with the guidance scales of a prompt side by side over its text; scales are named where a prompt has several."""
+    rows, waiting, blocks = rows_of(prompts), iter(pictures), []
+    for row in rows:
         shown = tuple(next(waiting) for _ in row)
-        words = tuple(_scale(one) for one in row) if len(row) > 1 else ()
+        words = tuple(_scale(one) for one in row) if len(rows) < len(prompts) else ()
         blocks.append(Block(pictures=shown, words=words, label=_label(row[0]), marked=bool(row[0].note)))
     largest = max(max(picture.size) for picture in pictures)
     cell_pixels = min(max(largest, CELL_PIXELS), LARGEST_CELL_PIXELS)

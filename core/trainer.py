@@ -201,7 +201,11 @@ class Trainer:
             self.metrics.note(taken)
         self._show_progress()
         self._act_on_requests()
-        if taken is not None and not self._is_over():
+        if taken is None or self._is_over():
+            return
+        if self.artefacts.validate_when_due(self.position):
+            self._act_on_requests()  # what was asked for on seeing the loss is about these weights
+        if not self._is_over():
             self.artefacts.keep_up(self.position, self.metrics)
 
     def _report(self, *, wait: bool = False) -> None:

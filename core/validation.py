@@ -7,7 +7,6 @@ from time import perf_counter
 
 from events.bus import Bus
 from events.catalogue import VALIDATION_END, VALIDATION_START
-from events.control import Control
 from events.payloads import RunInfo, ValidationEnd, ValidationStart
 
 from .config import Config
@@ -34,7 +33,6 @@ class Validation:
     step: Step
     sets: Mapping[str, DataSet]
     loaders: Mapping[str, Loader]
-    control: Control
     history: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
     """By set, (step, loss) as measured so far."""
 
@@ -57,7 +55,7 @@ class Validation:
                 self.bus[VALIDATION_END].emit(
                     ValidationEnd(
                         run=self.run, step=step, epoch=epoch, losses=losses,
-                        history=dict(self.history), seconds=seconds, control=self.control,
+                        history=dict(self.history), seconds=seconds,
                     )
                 )  # fmt: skip
         shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())

@@ -49,6 +49,7 @@ Map:
             when validation is due:
                 validation.start
                 validation.end
+                control.applied*
             when a preview is due:
                 preview.prompts
                 preview.start
@@ -60,9 +61,8 @@ Map:
                 checkpoint.saved
             when an export is due:
                 export.start
-                for each module:
-                    checkpoint.metadata
-                    checkpoint.tensors?
+                checkpoint.metadata+
+                checkpoint.tensors*
                 export.write
                 export.end
         epoch.end?
@@ -83,9 +83,8 @@ Map:
         metrics.ready
     when the model is exported:
         export.start
-        for each module:
-            checkpoint.metadata
-            checkpoint.tensors?
+        checkpoint.metadata+
+        checkpoint.tensors*
         export.write
         export.end
     run.error?

@@ -33,8 +33,8 @@ class PromptRecall(Plugin):
     class Settings(PluginSettings):
         when: tuple[str, ...] = Field(("start", "end"), description="reasons of a preview round to measure at")
         count: int = Field(0, ge=0, description="captions to render, spread over the training set; 0: every one")
-        steps: int | None = Field(None, ge=1, description="denoising steps; as the previews when left out")
-        guidance: float | None = Field(None, ge=0, description="guidance scale; as the previews when left out")
+        steps: int | None = Field(None, ge=1, description="denoising steps; as the first preview when left out")
+        guidance: float | None = Field(None, ge=0, description="guidance scale; as the first preview when left out")
         seed: int = Field(0, ge=0, description="of the first rendering's noise; the next has the next")
 
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
@@ -68,6 +68,7 @@ class PromptRecall(Plugin):
             text=item.caption, seed=settings.seed + number, width=like.width, height=like.height,
             steps=settings.steps or like.steps,
             guidance=like.guidance if settings.guidance is None else settings.guidance,
+            scheduler=like.scheduler,
         )  # fmt: skip
 
     def _picture(self, item: Item, like: Prompt) -> "Image.Image":

@@ -1,10 +1,14 @@
 """A real Stable Diffusion 1.x model, shaped as SD 1.5 but so narrow that a forward pass takes milliseconds."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from core.config import ModelTable
+from core.families import load_data_side
 
 STARTER = Path(__file__).parent.parent / "examples" / "starter"
 LENGTH = 24
@@ -57,11 +61,12 @@ def write_folder(pipeline: Any, folder: Path) -> Path:
 
 
 def write_single_file(pipeline: Any, path: Path) -> Path:
-    """As one file in the original layout."""
+    """As one file in the original layout of its family, written as an export is."""
     from safetensors.torch import save_file
 
-    from core.families.parts.ldm_layout import to_single_file
-
-    states = {name: getattr(pipeline, name).state_dict() for name in ("unet", "vae", "text_encoder")}
-    save_file({name: tensor.contiguous() for name, tensor in to_single_file(states).items()}, path)
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline.save_pretrained(folder)
+        family: Any = load_data_side(ModelTable(path=Path(folder)), 0)
+    states = {name: getattr(pipeline, name).state_dict() for name in family.present}
+    save_file(family.single_file(states), path)
     return path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from events.payloads import Conditioning, NoiseSchedule, Prompt
+from events.payloads import AdapterNames, Conditioning, NoiseSchedule, Prompt
 
 from ..config import ModelTable
 from ..errors import ConfigError
@@ -51,7 +51,7 @@ class DataSide(Protocol):
         """How many tokens each caption has, whatever is read of it."""
 
 
-class Family(DataSide, Protocol):
+class Family(DataSide, AdapterNames, Protocol):
     """What the trainer needs of a kind of model, over what preparing data needs. Modules are looked up by name at each use, so they may be wrapped."""
 
     modules: Modules

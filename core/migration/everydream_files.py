@@ -8,6 +8,7 @@ from .ours import LAST_LAYERS, OPTIMIZERS, optimizer_remark
 from .outcome import OFF, UNSET, Outcome, already, became, by_hand, lacking, taken
 from .rules import (
     Facts,
+    Rule,
     Rules,
     choice,
     flag,
@@ -18,16 +19,13 @@ from .rules import (
     natural,
     number,
     switch,
+    table,
     text,
     to,
     whole,
     works,
 )
 
-FROZEN = {
-    "freeze_embeddings": "text_encoder.*embeddings.*",
-    "freeze_final_layer_norm": "text_encoder.*final_layer_norm.*",
-}
 UNET_PARTS = {
     "freeze_in": ("unet.conv_in.*", "unet.time_embedding.*", "unet.down_blocks.*"),
     "freeze_mid": ("unet.mid_block.*",),
@@ -85,24 +83,49 @@ def _text_scale(value: Any, facts: Facts) -> Outcome:
     return became("train.text_encoder_learning_rate", float(f"{rate * number(value):.6g}"))
 
 
+def _of_text_encoder(rule: Rule) -> Rule:
+    """Of no matter where it is not trained."""
+
+    def convert(value: Any, facts: Facts) -> Outcome:
+        if facts.is_on("disable_textenc_training"):
+            return already("the text encoder is not trained")
+        return rule(value, facts)
+
+    return convert
+
+
 def _front_layers(value: Any, facts: Facts) -> Outcome:
     count = whole(value)
     if count < 0:
-        return taken(LAST_LAYERS, "all but the last are frozen", module="text_encoder", layers=-count)
+        return _last_layers(-count, facts)
     frozen = [{"match": f"text_encoder.*encoder.layers.{layer}.*", "freeze": True} for layer in range(count)]
     return became("train.parameters", frozen) if frozen else OFF
 
 
 def _last_layers(value: Any, facts: Facts) -> Outcome:
-    return OFF if is_off(value) else taken(LAST_LAYERS, module="text_encoder", layers=natural(value))
+    """The embeddings are frozen with the first layers."""
+    if is_off(value):
+        return OFF
+    norm = not facts.is_on("optimizer.text_encoder_freezing.freeze_final_layer_norm")
+    return taken(LAST_LAYERS, "and no embeddings", module="text_encoder", layers=natural(value), norm=norm)
 
 
 def _frozen(*globs: str) -> Outcome:
     return became("train.parameters", [{"match": glob, "freeze": True} for glob in globs])
 
 
-SAME = if_set(lambda value, facts: lacking("one optimizer trains all modules, with the settings of base"))
+def _text_decay(value: Any, facts: Facts) -> Outcome:
+    return became("train.parameters", [{"match": "text_encoder.*", "weight_decay": number(value)}])
+
+
+def _same(value: Any, facts: Facts) -> Outcome:
+    return lacking("one optimizer trains all modules, with the settings of base")
+
+
+TABLES = ("base", "text_encoder_overrides", "text_encoder_freezing", "unet_freezing", "unet_component_lr")
+"""Inner tables of optimizer.json."""
 OPTIMIZER_RULES: Rules = {
+    **{name: if_set(lambda value, _: already("holds nothing") if not table(value) else UNSET) for name in TABLES},
     "doc*": works("it explains the file"),
     "base.optimizer": if_set(_optimizer),
     "base.lr": _base_rate,
@@ -115,16 +138,16 @@ OPTIMIZER_RULES: Rules = {
     "base.lr_scheduler": if_set(schedule),
     "base.lr_decay_steps": lambda value, _: already("lr_scheduler has it") if value and whole(value) else UNSET,
     "base.lr_warmup_steps": if_set(warmup),
-    "text_encoder_overrides.lr": _text_rate,
-    "text_encoder_overrides.weight_decay": if_set(
-        lambda value, _: became("train.parameters", [{"match": "text_encoder.*", "weight_decay": number(value)}])
+    "text_encoder_overrides.lr": _of_text_encoder(_text_rate),
+    "text_encoder_overrides.weight_decay": _of_text_encoder(if_set(_text_decay)),
+    "text_encoder_overrides.*": if_set(_same),
+    "text_encoder_lr_scale": _of_text_encoder(_text_scale),
+    "text_encoder_freezing.freeze_embeddings": _of_text_encoder(switch(_frozen("text_encoder.*embeddings.*"))),
+    "text_encoder_freezing.freeze_final_layer_norm": _of_text_encoder(
+        switch(_frozen("text_encoder.*final_layer_norm.*"))
     ),
-    "text_encoder_overrides.*": SAME,
-    "text_encoder_lr_scale": _text_scale,
-    "text_encoder_freezing.freeze_embeddings": switch(_frozen(FROZEN["freeze_embeddings"])),
-    "text_encoder_freezing.freeze_final_layer_norm": switch(_frozen(FROZEN["freeze_final_layer_norm"])),
-    "text_encoder_freezing.freeze_front_n_layers": if_set(_front_layers),
-    "text_encoder_freezing.unfreeze_last_n_layers": _last_layers,
+    "text_encoder_freezing.freeze_front_n_layers": _of_text_encoder(if_set(_front_layers)),
+    "text_encoder_freezing.unfreeze_last_n_layers": _of_text_encoder(_last_layers),
     **{f"unet_freezing.{key}": switch(_frozen(*globs)) for key, globs in UNET_PARTS.items()},
     "unet_component_lr.*": lacks("[[train.parameters]] gives rates by the names of weights; write them by hand"),
     "apply_grad_scaler_step_tweaks": works("the scaler of fp16 grows at its own pace"),

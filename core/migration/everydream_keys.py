@@ -26,7 +26,6 @@ from .rules import (
     number,
     of,
     switch,
-    text,
     to,
     whole,
     works,
@@ -136,8 +135,8 @@ RULES: Rules = {
     # averages
     "ema_decay_rate": rules.average,
     "ema_strength_target": rules.average_by_strength,
-    "ema_update_interval": of("ema_decay_rate", works("ema_decay_rate has it")),
-    "ema_device": works("the average lies where the weights do"),
+    "ema_update_interval": rules.average_setting,
+    "ema_device": rules.average_setting,
     "ema_sample_ema_model": works("previews show the average whenever there is one"),
     "ema_sample_nonema_model": lacks("previews show the average whenever there is one"),
     "ema_resume_model": lacks("a run begins its average at its own start, and goes on with it from a checkpoint"),
@@ -160,7 +159,7 @@ RULES: Rules = {
         "a run's settings stay; stop it, change the config, start it again, and it goes on"
     ),
     # previews and validation
-    "sample_prompts": to("preview.prompts", text),
+    "sample_prompts": if_set(rules.prompts),
     "sample_steps": rules.every_batches("preview.every_steps"),
     "validation_config": lambda value, _: UNSET if value is None else already("the file is read with this one"),
     "no_initial_validation": switch(became("validation.at_start", False)),

@@ -190,21 +190,35 @@ def timesteps(value: Any, facts: Facts) -> Outcome:
 
 
 def average(value: Any, facts: Facts) -> Outcome:
-    """Ours follows every step, theirs every `ema_update_interval`-th: as fast with its root of the decay."""
+    """The decay, in which a target for the whole run has the say."""
     if is_off(value):
         return OFF
-    if facts["ema_strength_target"]:
-        return average_by_strength(facts["ema_strength_target"], facts)
-    every = natural(facts["ema_update_interval"] or 1)
-    decay = number(value) ** (1 / every)
-    return taken(EMA, f"every step rather than every {every}th" if every > 1 else "", decay=round(decay, 9))
+    number(value)
+    if not is_off(facts["ema_strength_target"]):
+        return already("ema_strength_target has the say")
+    return taken(EMA, **_average_settings(facts), decay=number(value))
 
 
 def average_by_strength(value: Any, facts: Facts) -> Outcome:
+    """The decay of which this share of the first weights is left at the end."""
     if is_off(value):
         return OFF
-    decay = number(value) ** (1 / total_steps(facts)[0])
-    return taken(EMA, "that share of the first weights is left at the end", decay=round(decay, 9))
+    settings = _average_settings(facts)
+    steps, remark = total_steps(facts)
+    decay = number(value) ** (settings["every_steps"] / steps)
+    return taken(EMA, remark, **settings, decay=round(decay, 9))
+
+
+def average_setting(value: Any, facts: Facts) -> Outcome:
+    """Of an average, where there is one."""
+    if is_off(facts["ema_decay_rate"]) and is_off(facts["ema_strength_target"]):
+        return already("there is no average")
+    return taken(EMA, **_average_settings(facts))
+
+
+def _average_settings(facts: Facts) -> dict[str, Any]:
+    device = text(facts["ema_device"] or "cpu")
+    return {"every_steps": natural(facts["ema_update_interval"] or 1), "device": "same" if device == "cuda" else "cpu"}
 
 
 def loss(value: Any, facts: Facts) -> Outcome:
@@ -239,6 +253,13 @@ def adapter_setting(name: str) -> Any:
         return taken(LORA, **{name: value if name == "start_from" else number(value)}) if facts.is_on("lora") else OFF
 
     return if_set(convert)
+
+
+def prompts(value: Any, facts: Facts) -> Outcome:
+    path = text(value)
+    if path.lower().endswith(".json"):
+        return already("the file is read with this one, and its samples are written as a file of prompts")
+    return became("preview.prompts", path)
 
 
 def clip_norm(value: Any, facts: Facts) -> Outcome:

@@ -66,7 +66,12 @@ def _words(file: str, content: str) -> Iterator[str]:
 
 def _is_value(words: list[str], place: int) -> bool:
     """Whether a word belongs to the argument before it."""
-    return place > 0 and words[place - 1].startswith("--") and "=" not in words[place - 1] and _takes_value(words[place - 1])
+    return (
+        place > 0
+        and words[place - 1].startswith("--")
+        and "=" not in words[place - 1]
+        and _takes_value(words[place - 1])
+    )
 
 
 def _takes_value(name: str) -> bool:

@@ -75,7 +75,7 @@ def lacking(remark: str) -> Outcome:
 
 UNSET = already("is not set there")
 OFF = already("is off there")
-UNKNOWN = Outcome(kind="unknown", remark="not known, and left out")
+UNKNOWN = Outcome(kind="unknown", remark="is left out")
 
 
 def tree_of(rows: tuple[Row, ...]) -> Tree:

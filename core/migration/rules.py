@@ -152,9 +152,8 @@ def choice(key: str, names: Mapping[str, Any], remark: str = "") -> Rule:
 def steps_of(epochs: float, facts: Facts, epochs_in_all: float | None, accumulate: int) -> tuple[int, str]:
     """Optimizer steps of so many epochs, and what is to be said of the number."""
     if facts.epoch_batches is not None:
-        return max(
-            1, round(epochs * math.ceil(facts.epoch_batches / accumulate))
-        ), f"{epochs:g} epochs of the pictures found"
+        steps = max(1, round(epochs * math.ceil(facts.epoch_batches / accumulate)))
+        return steps, f"{epochs:g} epoch{'' if epochs == 1 else 's'} of the pictures found"
     share = epochs / epochs_in_all if epochs_in_all else 1
     return max(1, round(GUESSED_STEPS * share)), "A GUESS, since the pictures cannot be counted"
 

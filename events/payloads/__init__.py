@@ -17,6 +17,7 @@ from .artefacts import (
     Sampler,
 )  # fmt: skip
 from .build import (
+    AdapterNames,
     Conditioning,
     ConditioningFunction,
     LearningRateFunction,
@@ -60,6 +61,7 @@ from .step import LiveState, StepEnd, StepStart
 __all__ = [
     "PLAIN",
     "STAND_IN",
+    "AdapterNames",
     "Batch",
     "BatchContext",
     "CacheEnd",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .build import AdapterNames
 from .items import Item
 from .run import RunInfo
 
@@ -178,6 +179,7 @@ class ExportWrite:
     """Of exported weights."""
     header: Mapping[str, str]
     """Of the denoiser's file, for a safetensors header."""
+    names: AdapterNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,6 +76,17 @@ class ParameterGroup:
     """Decoupled, per step and unit of learning rate."""
 
 
+class AdapterNames(Protocol):
+    """How adapters of a family's modules are called in files that other programs read."""
+
+    @property
+    def architecture(self) -> str:
+        """As in the model specification of Stability AI, such as `stable-diffusion-v1`."""
+
+    def kohya(self, module: str, layers: Iterable[str]) -> Mapping[str, str]:
+        """Paths of a module's layers -> their names in the files of sd-scripts; empty where those have none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContext:
     """While modules, groups and optimizer are put together."""
@@ -85,6 +96,7 @@ class ModelContext:
     """Names of the modules that are trained."""
     steps: int
     """Optimizer steps of the whole run."""
+    names: AdapterNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

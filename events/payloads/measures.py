@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..control import Control
 from .read_only import freeze
 from .run import RunInfo
 
@@ -81,7 +80,6 @@ class ValidationEnd:
     """By validation set, (step, loss) of every measurement so far, this one last."""
     seconds: float
     """How long it took."""
-    control: Control
 
     def __post_init__(self) -> None:
         freeze(self, "losses", "history")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import payloads
 from ..control import Control
 from ..randomness import Streams
-from .stand_ins import Absent, CosineSchedule
+from .stand_ins import Absent, CosineSchedule, PlainNames
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +24,7 @@ RUN = payloads.RunInfo(name="test", folder=Path("runs/test"), seed=0, steps=100,
 ITEM = payloads.Item(id="pictures/a.png", path=Path("pictures/a.png"), caption="a red heart", width=64, height=64)
 SETTINGS = payloads.ItemSettings()
 SCHEDULE = CosineSchedule()
+NAMES = PlainNames()
 
 
 def control() -> Control:
@@ -91,9 +92,13 @@ def data_ready(
 
 
 def model_context(
-    *, run: payloads.RunInfo = RUN, trained: tuple[str, ...] = ("unet",), steps: int = 100
+    *,
+    run: payloads.RunInfo = RUN,
+    trained: tuple[str, ...] = ("unet",),
+    steps: int = 100,
+    names: payloads.AdapterNames = NAMES,
 ) -> payloads.ModelContext:
-    return payloads.ModelContext(run=run, trained=trained, steps=steps)
+    return payloads.ModelContext(run=run, trained=trained, steps=steps, names=names)
 
 
 def scheduler_context(
@@ -282,14 +287,11 @@ def validation_start(
 def validation_end(
     *, run: payloads.RunInfo = RUN, step: int = 10, epoch: int = 0, losses: Mapping[str, float] | None = None,
     history: Mapping[str, tuple[tuple[int, float], ...]] | None = None, seconds: float = 1.0,
-    control: Control | None = None,
 ) -> payloads.ValidationEnd:  # fmt: skip
     """`history` ends with `losses` when left out."""
     losses = {"held_out": 0.25} if losses is None else losses
     history = history or {name: ((step, loss),) for name, loss in losses.items()}
-    return payloads.ValidationEnd(
-        run=run, step=step, epoch=epoch, losses=losses, history=history, seconds=seconds, control=control or _control()
-    )
+    return payloads.ValidationEnd(run=run, step=step, epoch=epoch, losses=losses, history=history, seconds=seconds)
 
 
 _control = control

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import payloads
-from .made import NOTHING, RUN
+from .made import NAMES, NOTHING, RUN
 from .stand_ins import Absent
 
 if TYPE_CHECKING:
@@ -78,14 +78,22 @@ def export_start(*, run: payloads.RunInfo = RUN, step: int = 100) -> payloads.Ex
 
 
 def export_write(
-    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, folder: Path, run: payloads.RunInfo = RUN, step: int = 100,
+    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, folder: Path | str = "exports/test", run: payloads.RunInfo = RUN, step: int = 100,
     name: str = "test-step-000100", denoiser: str = "unet", dtype: "torch.dtype | None" = None,
-    header: Mapping[str, str] = NOTHING,
+    header: Mapping[str, str] = NOTHING, names: payloads.AdapterNames = NAMES,
 ) -> payloads.ExportWrite:  # fmt: skip
     """Give pytest's `tmp_path` as folder."""
     dtype = dtype or cast(Any, Absent("dtype"))
     return payloads.ExportWrite(
-        run=run, step=step, folder=folder, name=name, modules=modules, denoiser=denoiser, dtype=dtype, header=header
+        run=run,
+        step=step,
+        folder=Path(folder),
+        name=name,
+        modules=modules,
+        denoiser=denoiser,
+        dtype=dtype,
+        header=header,
+        names=names,
     )
 
 

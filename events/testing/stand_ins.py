@@ -1,6 +1,7 @@
 """What payloads hold where a test gives nothing: a noise schedule without a model, and parts that say they are absent."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ class CosineSchedule:
 
     def _angle(self, t: "Tensor") -> "Tensor":
         return (t + 0.5) * (math.pi / 2 / self.timesteps)
+
+
+class PlainNames:
+    """Of a family that other programs know nothing of."""
+
+    architecture = "test"
+
+    def kohya(self, module: str, layers: Iterable[str]) -> Mapping[str, str]:
+        return {}
 
 
 class Absent:

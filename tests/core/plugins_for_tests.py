@@ -397,3 +397,13 @@ class RampInClassStyle(BasePlugin):
 
     def on_epoch_end(self, **kwargs: Any) -> None:
         kwargs["arg_update_callback"]("grad_accum", 4)
+
+
+class Seen(Plugin):
+    """Keeps the batches that are trained on."""
+
+    batches: ClassVar[list[Batch]] = []
+
+    @on("step.start")
+    def keep(self, event: StepStart) -> None:
+        self.batches.extend(event.batches)

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from events import Plugin, on, transform
-from events.payloads import SampleContext, StepStart, ValidationEnd, ValidationStart
+from events.payloads import SampleContext, StepEnd, StepStart, ValidationEnd, ValidationStart
 
 
 class Recorder(Plugin):
@@ -37,3 +37,17 @@ class Captions(Plugin):
     def keep(self, caption: str, sample: SampleContext) -> str:
         self.seen.setdefault(sample.sample_id, []).append(caption)
         return caption
+
+
+class Spoiled(Plugin):
+    """Makes the model worse with each step after the one with the lowest loss."""
+
+    least_at: ClassVar[int] = 0
+
+    @on("step.end")
+    def spoil(self, event: StepEnd) -> None:
+        import torch
+
+        if event.step > self.least_at:
+            with torch.no_grad():
+                event.live.modules["unet"].conv_out.bias += 0.5  # type: ignore[union-attr, operator]  # a convolution

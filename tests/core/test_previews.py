@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import nn
 
 from core.checks import check
@@ -18,6 +19,7 @@ from events.payloads import Prompt
 from events.testing import prompt
 from tests.small_runs import Run, assert_same_state
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # of schedulers that use numpy 1's ways
 EMA = '\n[[plugins]]\nuse = "plugins.ema.Ema"\ndecay = 0.5\n'
 LINES = (
     "red heart --n blue, round --l 1,3,7.5 --ss euler_a\nowl --n day --d 5 --s 3 --l 4\nfox --ss k_dpm_2_a\n"
@@ -81,9 +83,14 @@ def test_previews_show_the_average_and_training_goes_on_with_the_weights(train: 
 def test_every_module_has_its_own_mode_again_after_a_failure_too() -> None:
     module = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout()))
     module[1].eval()
-    with pytest.raises(ZeroDivisionError), evaluating([module]):
-        assert not any(part.training for part in module.modules())
-        raise ZeroDivisionError
+
+    def fail_within() -> None:
+        with evaluating([module]):
+            assert not any(part.training for part in module.modules())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_within()
     assert [part.training for part in module.modules()] == [True, True, False, False]
 
 
@@ -97,22 +104,22 @@ def test_the_same_prompts_give_the_same_bytes_in_a_fresh_run(preview: Callable[.
 
 def test_pictures_do_not_depend_on_the_prompts_beside_them(preview: Callable[..., Run]) -> None:
     together, alone = preview(LINES, name="together"), preview(LINES, "preview.batch_size=1", name="alone")
-    for path in (together.folder / "previews/step-000001").glob("0*.png"):
-        left, right = Image.open(path), Image.open(alone.folder / "previews/step-000001" / path.name)
-        difference = torch.tensor(list(left.tobytes())).sub(torch.tensor(list(right.tobytes()))).abs().max()
-        assert difference <= 1  # the batch may be computed in another order
+    for name, data in pictures(together, 1).items():
+        left, right = (Image.open(BytesIO(one)) for one in (data, pictures(alone, 1)[name]))
+        extremes = ImageChops.difference(left, right).getextrema()
+        assert max(high for _, high in extremes) <= 1  # the batch may be computed in another order
 
 
-@pytest.mark.parametrize("options", ["--l 9", "--n red", "--ss euler", "--d 11", "--s 4"])
+@pytest.mark.parametrize("options", ["--l 9", "--n red", "--ss ddpm", "--d 1", "--s 4"])
 def test_what_a_prompt_says_is_seen_in_its_picture(preview: Callable[..., Run], options: str) -> None:
-    run = preview(f"red heart --d 3\nred heart --d 3 {options}\n")
+    run = preview(f"red heart --d 0\nred heart {options if '--d' in options else f'--d 0 {options}'}\n")
     first, second = pictures(run, 1).values()
     assert first != second
 
 
 def test_a_picture_has_the_size_that_its_prompt_says(preview: Callable[..., Run]) -> None:
     run = preview("owl\nfox --w 64\nlemon --h 64\n")
-    sizes = [Image.open(path).size for path in sorted((run.folder / "previews/step-000001").glob("0*.png"))]
+    sizes = [Image.open(BytesIO(data)).size for data in pictures(run, 1).values()]
     assert sizes == [(32, 32), (64, 32), (32, 64)]
 
 
@@ -149,7 +156,7 @@ def test_without_a_prompts_file_captions_spread_over_the_training_set_stand_in(t
     run = train("train.steps=1", "preview.at_end=true", "preview.count=3", "preview.guidance=[1, 3]")
     assert list(pictures(run, 1)) == [
         "00-fox-cfg-1.png", "01-fox-cfg-3.png", "02-green-circle-cfg-1.png", "03-green-circle-cfg-3.png",
-        "04-cherries-cfg-1.png", "05-cherries-cfg-3.png",
+        "04-lemon-cfg-1.png", "05-lemon-cfg-3.png",
     ]  # fmt: skip
 
 
@@ -244,7 +251,7 @@ def test_check_reads_prompts_and_scheduler_as_training_does(write_config: Callab
 class DrawingFamily:
     """Paints from torch's global generator, as some schedulers draw, and notes what it is asked for."""
 
-    modules: dict[str, nn.Module] = field(default_factory=lambda: {"unet": nn.Linear(1, 1)})
+    modules: dict[str, nn.Module] = field(default_factory=lambda: {"unet": nn.Dropout()})
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:

@@ -22,7 +22,7 @@ import plugins
 import run
 from core.config import Config
 from core.config_file import override, validate
-from core.preview import PromptEntry
+from core.prompts import PromptEntry
 from events import Plugin
 from events.bus import Bus
 from events.catalogue import CATALOGUE

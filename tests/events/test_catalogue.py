@@ -43,7 +43,7 @@ def test_it_runs_in_workers_just_if_it_makes_samples(spec: SignalSpec) -> None:
 
 def test_the_map_knows_every_signal_and_no_other() -> None:
     text = catalogue.__doc__ or ""
-    found = set(re.findall(r"\b[a-z]+\.[a-z]+\b", text.partition("Map:")[2])) | {"progress"} & set(text.split())
+    found = set(re.findall(r"\b[a-z]+\.[a-z_]+\b", text.partition("Map:")[2])) | {"progress"} & set(text.split())
     assert found | {"progress"} == set(NAMES)
 
 
@@ -80,6 +80,7 @@ def test_failures_are_fatal_where_a_later_step_relies_on_the_handler() -> None:
         "model.loaded",
         "model.ready",
         "checkpoint.start",
+        "export.write",
     }
     assert {name for name, rule in rules.items() if rule == "continue"} == {"run.error", "run.close"}
 

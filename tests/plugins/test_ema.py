@@ -1,8 +1,8 @@
-"""Ema keeps the exponential mean of the trained weights, lends it to previews and exports, and resumes it."""
+"""Ema keeps the exponential mean of the trained weights, there or on the host, lends it to previews and exports, and resumes it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import pytest
@@ -17,12 +17,14 @@ from events.payloads import ParameterGroup, PreviewEnd
 from events.testing import (
     Harness,
     checkpoint_start,
-    export_context,
+    export_end,
+    export_start,
     model_ready,
     preview_end,
     preview_start,
 )
 from plugins.ema import Ema
+from tests.small_runs import assert_same_state
 
 torch.set_num_threads(1)
 Weights = dict[str, torch.Tensor]
@@ -31,11 +33,11 @@ Weights = dict[str, torch.Tensor]
 class Run:
     """A tiny model in training, with a fused AdamW that can skip a step on the device."""
 
-    def __init__(self, *others: Plugin, decay: float = 0.9999) -> None:
+    def __init__(self, *others: Plugin, **settings: Any) -> None:
         torch.manual_seed(0)
         self.model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
         self.optimizer: Any = torch.optim.AdamW(self.model.parameters(), lr=0.1, fused=True)
-        self.ema = Ema(Ema.Settings(decay=decay))
+        self.ema = Ema(Ema.Settings(**settings))
         self.harness = Harness(self.ema, *others)
         parameters = {f"unet.{name}": parameter for name, parameter in self.model.named_parameters()}
         group = ParameterGroup(name="unet", parameters=parameters, learning_rate=0.1, weight_decay=0.0)
@@ -135,42 +137,91 @@ def test_a_checkpoint_after_a_failed_preview_has_the_trained_weights() -> None:
     assert are_equal(run.means(), means)
 
 
-def test_what_is_exported_is_the_mean_and_what_is_not_trained_stays() -> None:
+def test_what_is_exported_is_the_mean() -> None:
     run = Run()
     run.step()
-    buffer = torch.ones(1)
-    exported = run.harness.apply(
-        "checkpoint.tensors", dict(run.model.state_dict()) | {"buffer": buffer}, export_context()
-    )
-    assert exported.pop("buffer") is buffer
-    assert are_equal({f"unet.{name}": tensor for name, tensor in exported.items()}, run.means())
+    weights, means = run.weights(), run.means()
+    run.harness.emit("export.start", export_start())
+    assert are_equal(run.weights(), means)
+    run.harness.emit("export.end", export_end())
+    assert are_equal(run.weights(), weights)
 
 
-def test_another_module_is_exported_as_it_is() -> None:
-    run = Run()
+@pytest.mark.parametrize("every_steps", [1, 2])
+def test_on_the_host_the_mean_is_the_same_bit_for_bit(every_steps: int) -> None:
+    beside, host = Run(every_steps=every_steps), Run(every_steps=every_steps, device="cpu")
+    for run in (beside, host):
+        torch.manual_seed(1)
+        for step in range(5):
+            run.step(is_bad=step == 3)
+    assert are_equal(host.means(), beside.means())
+    assert torch.equal(host.ema.state_dict()["updates"], beside.ema.state_dict()["updates"])
+
+
+def test_on_the_host_an_update_is_taken_in_at_the_next_or_when_the_mean_is_used() -> None:
+    run = Run(device="cpu")
+    begun = {name: mean.clone() for name, mean in run.ema._means.items()}
     run.step()
-    state = dict(run.model.state_dict())
-    exported = run.harness.apply("checkpoint.tensors", dict(state), export_context(module="vae"))
-    assert are_equal(exported, state)
+    assert are_equal(run.ema._means, begun)
+    run.step()
+    assert not are_equal(run.ema._means, begun)
+    assert int(run.ema._updates) == 1  # type: ignore[arg-type]
+    run.harness.emit("preview.start", preview_start())
+    assert int(run.ema._updates) == 2  # type: ignore[arg-type]
 
 
-def test_a_resumed_mean_goes_on_as_the_unbroken_one() -> None:
-    whole, first, second = Run(), Run(), Run()
+def test_every_second_step_leaves_the_others_out() -> None:
+    run = Run(every_steps=2)
+    begun = run.means()
+    run.step()
+    assert are_equal(run.means(), begun)
+    run.step()
+    assert int(run.ema.state_dict()["updates"]) == 1
+    for name, weight in run.weights().items():
+        torch.testing.assert_close(run.means()[name], 0.1 * begun[name] + 0.9 * weight)
+
+
+def test_an_optimizer_that_knows_no_skipping_counts_every_step() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer, ema = torch.optim.SGD([weight], lr=0.1, foreach=True), Ema(Ema.Settings(device="cpu"))
+    group = ParameterGroup(name="unet", parameters={"unet.w": weight}, learning_rate=0.1, weight_decay=0.0)
+    Harness(ema).emit("model.ready", model_ready(optimizer=optimizer, groups=(group,)))
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    assert int(ema.state_dict()["updates"]) == 1
+    torch.testing.assert_close(ema.state_dict()["means"]["unet.w"], torch.full((2,), 0.1 * 1 + 0.9 * 0.9))
+
+
+@pytest.mark.parametrize("settings", [{}, {"device": "cpu"}, {"every_steps": 2}, {"device": "cpu", "every_steps": 2}])
+def test_a_resumed_mean_goes_on_as_the_unbroken_one(settings: dict[str, Any]) -> None:
+    whole, first, second = Run(**settings), Run(**settings), Run(**settings)
     torch.manual_seed(1)
     inputs = [torch.get_rng_state()]
-    for _ in range(3):
+    for _ in range(4):
         whole.step()
         inputs.append(torch.get_rng_state())
     torch.set_rng_state(inputs[0])
-    first.step()
-    first.step()
+    for _ in range(3):
+        first.step()
     second.model.load_state_dict(first.model.state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     second.ema.load_state_dict(unpack(*pack(first.ema.state_dict(), "ema")))
-    torch.set_rng_state(inputs[2])
+    torch.set_rng_state(inputs[3])
     second.step()
     assert are_equal(second.means(), whole.means())
-    assert second.ema.state_dict()["updates"] == 3
+    assert second.ema.state_dict()["updates"] == 4 // settings.get("every_steps", 1)
+
+
+@pytest.mark.parametrize("settings", ['device = "cpu"', 'device = "cpu"\nevery_steps = 2'])
+def test_a_real_run_keeps_the_same_mean_on_the_host_also_when_resumed(train: Callable[..., Any], settings: str) -> None:
+    """Previews and an export use the mean on the way."""
+    plugins = f'\n[[plugins]]\nuse = "plugins.ema.Ema"\n{settings}\n'
+    beside = plugins.replace('device = "cpu"', "")
+    used = ("train.steps=4", "preview.every_steps=3", "export.every_steps=3")
+    whole = train("run.name=whole", *used, plugins=beside)
+    train(*used, "train.steps=2", plugins=plugins)
+    assert_same_state(train(*used, plugins=plugins), whole)
 
 
 def test_updating_and_swapping_read_nothing_from_the_device() -> None:
@@ -199,11 +250,12 @@ def operators() -> Iterator[set[str]]:
 
 
 @pytest.mark.gpu
-def test_an_update_on_cuda_waits_for_nothing() -> None:
+@pytest.mark.parametrize("place", ["same", "cpu"])
+def test_an_update_on_cuda_waits_for_nothing(place: Literal["same", "cpu"]) -> None:
     torch.cuda.init()
     weight = torch.nn.Parameter(torch.ones(8, 8, device="cuda"))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
-    ema = Ema()
+    ema = Ema(Ema.Settings(device=place))
     group = ParameterGroup(name="unet", parameters={"unet.w": weight}, learning_rate=0.1, weight_decay=0.0)
     Harness(ema).emit("model.ready", model_ready(optimizer=optimizer, groups=(group,)))
     weight.grad = torch.ones_like(weight)

@@ -1,24 +1,31 @@
 """Each plugin of the objective computes its paper's formula, draws from its own stream, and composes with the others."""
 
+import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from core.objective import compose_objective
+from core.families.parts.scheduler import schedule_of
+from core.noise_schedule import FlowSchedule
+from core.objective import Objective, compose_objective
 from core.rng import PlaceStreams, draw_each
 from events import Plugin
 from events.errors import PluginError
-from events.testing import CosineSchedule, Harness, batch, step_parts
+from events.testing import CosineSchedule, Harness, batch, scheduler_context, step_parts
 from plugins.debiased import Debiased, debiased_weight
 from plugins.embedding_noise import EmbeddingNoise
 from plugins.huber import Huber, threshold_of
+from plugins.input_perturbation import InputPerturbation
 from plugins.noise_offset import NoiseOffset
 from plugins.pyramid_noise import PyramidNoise, coarse_levels, with_levels
-from plugins.timesteps import Timesteps
+from plugins.timesteps import Timesteps, resolution_shift
+from plugins.zero_terminal_snr import ZeroTerminalSnr
 from tests.small_runs import Run
+from tests.tiny_models import BETAS
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -26,8 +33,9 @@ T = torch.tensor([0, 250, 500, 999])
 BATCH = batch(torch.zeros(4, 3, 64, 64))
 
 
-def objective(*plugins: Plugin, prediction: str = "epsilon"):  # type: ignore[no-untyped-def]  # core's Objective
-    return compose_objective(Harness(*plugins).bus, step_parts(device=CPU, prediction=prediction))
+def objective(*plugins: Plugin, prediction: str = "epsilon", schedule: Any = None) -> Objective:
+    parts = step_parts(device=CPU, prediction=prediction, schedule=schedule)
+    return compose_objective(Harness(*plugins).bus, parts)
 
 
 def snr(t: Tensor) -> list[float]:
@@ -75,7 +83,9 @@ def test_a_large_threshold_makes_huber_the_squared_error() -> None:
 
 
 def drawn(settings: Timesteps.Settings, count: int = 40_000) -> Tensor:
-    t = objective(Timesteps(settings)).timesteps(count, PlaceStreams(CPU, 3, "timesteps").at(0).of(""))
+    t = objective(Timesteps(settings)).timesteps(
+        torch.zeros(count, 4, 1, 1), PlaceStreams(CPU, 3, "timesteps").at(0).of("")
+    )
     assert t.dtype == torch.int64
     assert 0 <= t.min() <= t.max() <= 999
     return t
@@ -145,10 +155,78 @@ def test_levels_end_where_a_side_is_one_cell() -> None:
 
 def test_embedding_noise_has_the_papers_deviation() -> None:
     conditioning = objective(EmbeddingNoise(EmbeddingNoise.Settings(strength=2.0))).conditioning
-    embeddings = torch.randn(1, 77, 64)
-    moved = conditioning(embeddings, PlaceStreams(CPU, 1, "conditioning").at(0).of("")) - embeddings
+    said = {"embeddings": torch.randn(1, 77, 64), "pooled": torch.randn(1, 4096), "mask": torch.ones(1, 77)}
+    found = conditioning(said, PlaceStreams(CPU, 1, "conditioning").at(0).of(""))
+    moved = found["embeddings"] - said["embeddings"]
     assert moved.std().item() == pytest.approx(2.0 / 8, rel=0.05)
     assert abs(moved.mean().item()) < 0.02
+    assert (found["pooled"] - said["pooled"]).std().item() == pytest.approx(2.0 / 64, rel=0.1)
+    assert torch.equal(found["mask"], said["mask"])
+
+
+def test_the_shift_by_resolution_is_that_of_the_flux_pipeline() -> None:
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    for side in (32, 64, 128):
+        tokens = side // 2 * (side // 2)
+        expected = math.exp(calculate_shift(tokens, 256, 4096, 0.5, 1.15))
+        assert resolution_shift((1, 16, side, side)) == pytest.approx(expected)
+
+
+def test_a_flow_draws_real_timesteps_by_the_same_density() -> None:
+    flow = objective(Timesteps(Timesteps.Settings(shift=3.0)), schedule=FlowSchedule()).timesteps
+    t = flow(torch.zeros(40_000, 4, 1, 1), PlaceStreams(CPU, 3, "timesteps").at(0).of(""))
+    assert t.dtype == torch.float32
+    assert 1 <= t.min() < 2
+    for u in (0.1, 0.5, 0.8):
+        assert (t < 1000 * u).float().mean().item() == pytest.approx(u / (3 - 2 * u), abs=0.012)
+
+
+def test_the_input_is_perturbed_by_the_papers_deviation_and_the_target_is_not() -> None:
+    perturbed = objective(InputPerturbation(InputPerturbation.Settings(strength=0.2)))
+    noise = torch.randn(1, 4, 64, 64)
+    mixed = perturbed.input_noise(noise, PlaceStreams(CPU, 1, "input_noise").at(0).of(""))
+    assert (mixed - noise).std().item() == pytest.approx(0.2, rel=0.03)
+    streams, latents = PlaceStreams(CPU, 7, "noise"), [torch.zeros(1, 4, 16, 16)]
+    drawn_noise = draw_each(perturbed.noise, latents, streams, [(0,)])
+    assert torch.equal(drawn_noise, draw_each(objective().noise, latents, streams, [(0,)]))
+
+
+def test_the_zero_terminal_schedule_is_the_papers_algorithm() -> None:
+    from diffusers import PNDMScheduler
+
+    own = PNDMScheduler(**BETAS, prediction_type="v_prediction", steps_offset=1)
+    settled = Harness(ZeroTerminalSnr()).compose("build.scheduler", own, scheduler_context())
+    betas = [(0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * place / 999) ** 2 for place in range(1000)]
+    roots, product = [], 1.0
+    for beta in betas:
+        product *= 1 - beta
+        roots.append(product**0.5)
+    first, last = roots[0], roots[-1]
+    abar = torch.tensor([((root - last) * first / (first - last)) ** 2 for root in roots])
+    found = schedule_of(settled).snr(torch.arange(1000))
+    torch.testing.assert_close(found[:-1], abar[:-1] / (1 - abar[:-1]), rtol=2e-3, atol=1e-6)
+    assert found[-1] == 0
+    assert settled.config.timestep_spacing == "trailing"
+
+
+def test_a_zero_terminal_schedule_needs_a_model_that_predicts_v() -> None:
+    from diffusers import DDPMScheduler
+
+    with pytest.raises(PluginError, match="needs a model that predicts v, and this one predicts epsilon"):
+        Harness(ZeroTerminalSnr()).compose("build.scheduler", DDPMScheduler(), scheduler_context())
+
+
+def test_weights_by_snr_follow_the_zero_terminal_schedule(train: Callable[..., Run]) -> None:
+    """v of min-SNR has no weight where there is no signal, and everything is finite."""
+    plugins = "".join(
+        f'[[plugins]]\nuse = "plugins.{name}"\n' for name in ("min_snr.MinSnr", "zero_terminal_snr.ZeroTerminalSnr")
+    )
+    run = train("train.steps=3", 'model.prediction="v_prediction"', "export.at_end=true", plugins=plugins)
+    (config,) = run.folder.glob("exports/*/scheduler/scheduler_config.json")
+    exported = json.loads(config.read_text())
+    assert exported["rescale_betas_zero_snr"]
+    assert exported["prediction_type"] == "v_prediction"
 
 
 def test_they_compose_and_keep_their_own_draws() -> None:
@@ -165,7 +243,7 @@ def test_a_run_with_all_of_them_trains_and_shows_them_in_its_plan(
     train: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ("debiased.Debiased", "huber.Huber", "timesteps.Timesteps", "pyramid_noise.PyramidNoise",
-             "noise_offset.NoiseOffset", "embedding_noise.EmbeddingNoise", "masked_loss.MaskedLoss")  # fmt: skip
+             "noise_offset.NoiseOffset", "input_perturbation.InputPerturbation", "embedding_noise.EmbeddingNoise", "masked_loss.MaskedLoss")  # fmt: skip
     run = train("train.steps=3", plugins="".join(f'[[plugins]]\nuse = "plugins.{name}"\n' for name in names))
     assert run.exit_code == 0
     for name in names:

@@ -6,7 +6,7 @@ write the long-standing layout, read both, and refuse a file that leaves a weigh
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,29 @@ def clip_tokens(asked: int) -> int:
     return asked or CHUNK
 
 
+def kohya_names(prefix: str, layers: Iterable[str]) -> dict[str, str]:
+    """Of a CLIP text encoder's layers, which are under `text_model.` there."""
+    return {layer: prefix + (PREFIX + layer.removeprefix(PREFIX)).replace(".", "_") for layer in layers}
+
+
 def encode_chunks(text_encoder: nn.Module, ids: Tensor, length: int) -> Tensor:
     """Ids (B, n length) -> last hidden states (B, n length, D), each chunk encoded on its own and joined again."""
     hidden: Tensor = text_encoder(ids.reshape(-1, length))[0]
     return hidden.reshape(ids.shape[0], ids.shape[1], hidden.shape[-1])
+
+
+def encode_penultimate(text_encoder: nn.Module, ids: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Ids (B, n length) -> states before the last layer (B, n length, D), and the encoder's own vector (B, P) of chunk one.
+
+    That vector is the projected one of the caption's end where the encoder has a projection.
+    """
+    found = text_encoder(ids.reshape(-1, length), output_hidden_states=True)
+    hidden: Tensor = found.hidden_states[-2]
+    pooled: Tensor = found.text_embeds if hasattr(found, "text_embeds") else found.pooler_output
+    return (
+        hidden.reshape(ids.shape[0], ids.shape[1], hidden.shape[-1]),
+        pooled.reshape(ids.shape[0], -1, pooled.shape[-1])[:, 0],
+    )
 
 
 def long_standing_keys(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

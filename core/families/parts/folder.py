@@ -1,4 +1,4 @@
-"""A model's diffusers folder: its index, the configs of its parts, and what is missing from it."""
+"""Where a model lies: its diffusers folder with index and configs, its single file, and what is missing from them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,10 @@ from typing import Any
 
 from ...config import ModelTable
 from ...errors import ConfigError
+from .standard import prediction_said_by, standard_of
 from .weights import reading
+
+INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +20,40 @@ class ModelFolder:
 
     key: str
     path: Path
+    single_file: Path | None = None
+    """Where its weights lie, when not in this folder."""
+    prediction: str = "auto"
+    """What the model predicts, where the config or the file says so."""
+    notes: tuple[str, ...] = ()
+    """What was found out about `model.path`, for the log."""
+    advice: str = ""
+    """What to do when the weights do not fit the configs."""
 
     @classmethod
     def of(cls, table: ModelTable) -> "ModelFolder":
-        """`model.path`, or for a single file `model.base_config`. Raises ConfigError where a file stands alone."""
-        if not table.path.is_file():
-            return cls("model.path", table.path)
-        if table.base_config is None:
-            raise ConfigError(
-                "model", ["model.base_config  is needed beside a single file: a diffusers folder with its configs"]
-            )
-        return cls("model.base_config", table.base_config)
+        """`model.path`, or for a single file `model.base_config` or the configs that are shipped.
+
+        A run's folder stands for its newest export. Raises ConfigError for a single file of an unknown kind.
+        """
+        place, said = model_place(table.path, "model.path"), table.prediction
+        notes = () if place == table.path else (f"{table.path} is a run; the model is its newest export, {place.name}",)
+        if not place.is_file():
+            return cls("model.path", place, prediction=said, notes=notes)
+        if table.base_config is not None:
+            configs = model_place(table.base_config, "model.base_config")
+            return cls("model.base_config", configs, place, prediction=said, notes=notes)
+        standard = standard_of(place)
+        notes += (f"{place.name} is a single file of {standard.title}, read with the configs that are shipped for it",)
+        if said == "auto":
+            said = prediction_said_by(place) or said
+        if said == "auto" and standard.unsaid:
+            notes += (standard.unsaid,)
+        advice = f"if it is no usual {standard.title}, name a diffusers folder with its configs as model.base_config"
+        return cls("model.path", standard.folder, place, said, notes, advice)
 
     def index(self) -> dict[str, Any]:
         """The folder's model_index.json. Raises ConfigError where there is none."""
-        path = self.path / "model_index.json"
+        path = self.path / INDEX
         try:
             index = json.loads(path.read_text(encoding="utf-8"))
         except OSError:
@@ -56,6 +78,26 @@ class ModelFolder:
         missing = [part for part in parts if not (self.path / part).exists()]
         if missing:
             raise ConfigError("model", [f"{self.key}  {self.path} holds no {part}" for part in missing])
+
+
+def model_place(path: Path, key: str) -> Path:
+    """The path itself, or the newest export of the run that it is the folder of.
+
+    Raises ConfigError for a run's folder with no export that is a model.
+    """
+    if (path / INDEX).is_file() or not (path / "exports").is_dir():
+        return path
+    export = newest_export(path)
+    if export is None:
+        raise ConfigError("model", [f"{key}  {path} is a run that has exported no model yet"])
+    return export
+
+
+def newest_export(run: Path) -> Path | None:
+    """The export of the highest step that is a model, and not adapters alone."""
+    found = [index.parent for index in (run / "exports").glob(f"*-step-*/{INDEX}")]
+    numbered = [path for path in found if path.name.rpartition("-")[2].isdecimal()]
+    return max(numbered, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:

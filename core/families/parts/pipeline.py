@@ -1,7 +1,8 @@
 """What the families have in common: a model that diffusers keeps as a pipeline is loaded, rendered and written alike."""
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,15 +18,17 @@ from ...noise_schedule import DiscreteSchedule, FlowSchedule
 from ...rng import seeded_initialisation
 from .clip import long_standing_keys, write_text_config
 from .folder import ModelFolder, write_json
+from .original import Places, read_original, to_original
 from .scheduler import load_scheduler, sampler_of, schedule_of
 from .tokenizers import count_tokens, load_tokenizer, tokenizer_identity, write_tokenizer
-from .weights import from_config, from_folder, from_original, library_of, new_transformer, transformer_from_folder
+from .weights import from_config, from_folder, library_of, new_transformer, transformer_from_folder
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ...data.samples import Tokenize
 
+log = logging.getLogger("signalbox.model")
 KEPT = ("_class_name", "_diffusers_version")
 """Of what diffusers adds to a config, what it reads again."""
 
@@ -48,8 +51,6 @@ class PipelineFamily(ABC):
     image_encoder: ClassVar[str] = "vae"
     trainable: ClassVar[tuple[str, ...]]
     """Modules that model.train may name, the denoiser first."""
-    single_file_names: ClassVar[Mapping[str, Callable[[Iterable[str]], dict[str, str]]]] = {}
-    """By module, its tensors' names -> those in the single-file layout; empty where there is none."""
     predictions: ClassVar[tuple[str, ...]] = ("flow",)
     """What the denoiser may predict: epsilon, v_prediction, sample, flow."""
     nothing: ClassVar[Mapping[str, Any]] = {}
@@ -108,6 +109,11 @@ class PipelineFamily(ABC):
     # What holds for most, and a family's file may say otherwise.
 
     @property
+    def layout(self) -> Mapping[str, Places]:
+        """By module, where its tensors lie in a single file; empty where the family is never one."""
+        return {}
+
+    @property
     def token_limit(self) -> int:
         return self.max_tokens
 
@@ -137,6 +143,13 @@ class PipelineFamily(ABC):
         """The scheduler that previews sample with."""
         return sampler_of(self.scheduler, name)
 
+    @property
+    def architecture(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def kohya(self, module: str, layers: Iterable[str]) -> Mapping[str, str]:
+        return {}
+
     def index_entries(self) -> dict[str, Any]:
         """Beside modules, tokenizers and scheduler, what model_index.json says."""
         return {name: [None, None] if value is None else value for name, value in self.nothing.items()}
@@ -145,8 +158,10 @@ class PipelineFamily(ABC):
 
     def load(self, table: ModelTable, seed: int) -> None:
         """Bring the weights, in float32 on the CPU. Raises ConfigError for what is missing or does not fit."""
-        self.use_scheduler(load_scheduler(self.folder, self.predictions, table.prediction))
-        if table.path.is_file() and not self.single_file_names:
+        for note in self.folder.notes:
+            log.info("model.path: %s", note)
+        self.use_scheduler(load_scheduler(self.folder, self.predictions, self.folder.prediction))
+        if self.folder.single_file is not None and not self.layout:
             raise ConfigError(
                 "model", [f"model.path  {table.path} is a single file; of this family, a diffusers folder is read"]
             )
@@ -201,16 +216,25 @@ class PipelineFamily(ABC):
 
     def single_file(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Raises ValueError where the family has no such layout, or no place for a tensor in it."""
-        raise ValueError(f"{self.pipelines[0]} has no single-file layout that could be written")
+        if not self.layout:
+            raise ValueError(f"{self.pipelines[0]} has no single-file layout that could be written")
+        return to_original(tensors, self.layout)
 
     def _load_part(self, table: ModelTable, name: str, seed: int) -> nn.Module:
         if name in table.from_scratch:
             with seeded_initialisation(seed, "initialise", name):
                 return self._build(name)
-        if table.path.is_file():
-            return from_original(table.path, self._build_empty(name), self.single_file_names[name])
+        if self.folder.single_file is not None:
+            return self._from_single_file(self.folder.single_file, name)
         kind, place = self._kind(name), self.folder.path / name
         return from_folder(kind, place) if _is_diffusers(kind) else transformer_from_folder(kind, place)
+
+    def _from_single_file(self, path: Path, name: str) -> nn.Module:
+        """Only the model's own weights are read; averaged ones (`model_ema.`) are not, as in the stock loader."""
+        module = self._build_empty(name)
+        shapes = {key: tensor.shape for key, tensor in module.state_dict().items()}
+        module.load_state_dict(read_original(path, self.layout[name](shapes), shapes, self.folder.advice), assign=True)
+        return module
 
     def _build(self, name: str) -> nn.Module:
         kind, place = self._kind(name), self.folder.path / name
@@ -244,7 +268,7 @@ class PipelineFamily(ABC):
 
         modules = {name: self._entry(name) for name in self.parts}
         tokenizers = {
-            place: ["transformers", type(self.tokenizers[name]).__name__] if name in self.tokenizers else [None, None]
+            place: self._tokenizer_entry(name) if name in self.tokenizers else [None, None]
             for name, place in self.tokenizer_folders.items()
         }
         own = {"_class_name": self.pipelines[0], "_diffusers_version": diffusers.__version__}
@@ -260,6 +284,11 @@ class PipelineFamily(ABC):
         if name not in self.present:
             return [None, None]
         return ["diffusers" if _is_diffusers(self._kind(name)) else "transformers", self.parts[name]]
+
+    def _tokenizer_entry(self, name: str) -> list[str | None]:
+        """As the model's own index names it, whose files are written; transformers 5 calls the fast kinds by other names."""
+        own: list[str | None] | None = self.folder.index().get(self.tokenizer_folders[name])
+        return own or ["transformers", type(self.tokenizers[name]).__name__]
 
     def _one_dtype(self) -> AbstractContextManager[Any]:
         """Half-precision modules beside float32 ones work together under autocast."""

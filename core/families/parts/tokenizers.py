@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .clip_vocabulary import shipped_tokenizer
 from .weights import reading
 
 MASK = ".mask"
@@ -17,7 +18,12 @@ MASK = ".mask"
 
 
 def load_tokenizer(folder: Path, kind: str | None) -> Any:
-    """The tokenizer of the class `kind` of transformers, or of the one that its own config names; from whichever files it has."""
+    """The tokenizer of the class `kind` of transformers, or of the one that its own config names; from whichever files it has.
+
+    A shipped model's is put together from the vocabulary that is shipped beside it.
+    """
+    if (shipped := shipped_tokenizer(folder)) is not None:
+        return shipped
     import transformers
 
     with reading(folder):

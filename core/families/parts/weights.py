@@ -1,16 +1,15 @@
 """Modules from disk, whole or refused: a weight that no file holds is an error here and never left to chance."""
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import ConfigError
-from .ldm_layout import BARE_TEXT, TEXT
 
 log = logging.getLogger("signalbox.model")
 
@@ -83,22 +82,18 @@ def library_of(name: str) -> Any:
     return getattr(diffusers, name, None) or getattr(transformers, name)
 
 
-def from_original(path: Path, module: nn.Module, names_of: Callable[[Iterable[str]], dict[str, str]]) -> nn.Module:
-    """The module filled in float32 out of a single file in the original layout; `names_of` gives the names there.
+def require_whole(source: Path, missing: Iterable[str], mismatched: Iterable[str] = (), advice: str = "") -> None:
+    """Raises ConfigError that names the first weight without a value and the first of another shape, and counts the rest.
 
-    Only the model's own weights are read; the file's averaged ones (`model_ema.`) are not, as in the stock loader.
+    Advice is given for those of another shape.
     """
-    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    module.load_state_dict(_read(path, names_of(shapes), shapes), assign=True)
-    return module
-
-
-def require_whole(source: Path, missing: Iterable[str], mismatched: Iterable[str] = ()) -> None:
-    """Raises ConfigError that names the first weight without a value and the first of another shape, and counts the rest."""
-    found = (("holds no value of", sorted(missing)), ("and the config differ in the shape of", sorted(mismatched)))
+    found = (
+        ("holds no value of", sorted(missing), ""),
+        ("and the config differ in the shape of", sorted(mismatched), advice and f"; {advice}"),
+    )
     problems = [
-        f"{source} {what} {names[0]}" + (f" and {len(names) - 1} more weights" if len(names) > 1 else "")
-        for what, names in found
+        f"{source} {what} {names[0]}" + (f" and {len(names) - 1} more weights" if len(names) > 1 else "") + more
+        for what, names, more in found
         if names
     ]
     if problems:
@@ -116,25 +111,3 @@ def tell_unused(source: Path, names: Iterable[str]) -> None:
         log.warning(
             "%s: %d tensors are not part of the model and are left out, such as %s", source, len(unused), unused[0]
         )
-
-
-def _read(path: Path, names: Mapping[str, str], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    from safetensors import safe_open
-
-    tensors: dict[str, Tensor] = {}
-    missing, mismatched = [], []
-    with reading(path), safe_open(path, framework="pt") as file:
-        held = set(file.keys())
-        for name, place in names.items():
-            found = place if place in held else place.replace(TEXT, BARE_TEXT)
-            if found not in held:
-                missing.append(place)
-                continue
-            tensor = file.get_tensor(found).float()
-            if tensor.ndim == len(shapes[name]) + 2 and tensor.shape[2:] == (1, 1):
-                tensor = tensor[:, :, 0, 0]
-            if tensor.shape != shapes[name]:
-                mismatched.append(f"{found}, {tuple(tensor.shape)} against {tuple(shapes[name])}")
-            tensors[name] = tensor
-    require_whole(path, missing, mismatched)
-    return tensors

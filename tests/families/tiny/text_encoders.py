@@ -1,0 +1,28 @@
+"""Small text encoders of the classes that the real models have."""
+
+from typing import Any
+
+from tests.families.tiny.tokenizers import T5_WORDS
+from tests.tiny_models import LENGTH
+
+WIDTH = 16
+
+
+def clip_config(layers: int = 2) -> Any:
+    """For the demo's tokenizer."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=4098, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2,
+        max_position_embeddings=LENGTH, bos_token_id=4096, eos_token_id=4097, pad_token_id=4097, projection_dim=WIDTH,
+    )  # fmt: skip
+
+
+def t5_encoder(width: int = 32) -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=T5_WORDS, d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )  # fmt: skip
+    return T5EncoderModel(config)
