@@ -254,7 +254,8 @@ def keep_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def checkpoint_gradients(module: nn.Module) -> None:
     """Recompute activations in the backward pass; diffusers and transformers name it differently."""
-    for name in ("enable_gradient_checkpointing", "gradient_checkpointing_enable"):
+    names = ("enable_gradient_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
+    for name in names:
         if hasattr(module, name):
             getattr(module, name)()
             return

@@ -38,6 +38,12 @@ class StableDiffusion(LatentUNet):
         return super().index_entries() | {"image_encoder": [None, None]}
 
     @property
+    def architecture(self) -> str:
+        if self.configs[TEXT].get("hidden_act") != "gelu":
+            return "stable-diffusion-v1"
+        return "stable-diffusion-v2-768-v" if self.schedule.prediction == "v_prediction" else "stable-diffusion-v2-512"
+
+    @property
     def text_layout(self) -> dict[str, Places]:
         """OpenAI's CLIP and OpenCLIP's differ in their activation, and in how their files are laid out."""
         if self.configs[TEXT].get("hidden_act") == "gelu":

@@ -51,7 +51,7 @@ def convert(source: EveryDream, epoch_batches: int | None = None) -> tuple[Row, 
     values = {prefix + key: value for one, _, prefix, _ in parts for key, value in one.values.items()}
     defaults = {prefix + key: value for _, _, prefix, given in parts for key, value in given.items()}
     facts = Facts(values=values, defaults=defaults, epoch_batches=epoch_batches)
-    if facts.is_on("lowvram"):
+    if str(facts["lowvram"]).lower() in ("true", "1"):
         facts = Facts(
             values=values,
             defaults=defaults,
@@ -61,7 +61,7 @@ def convert(source: EveryDream, epoch_batches: int | None = None) -> tuple[Row, 
         )
     rows = [row for one, rules, prefix, _ in parts for row in rows_of(one.file, one.values, rules, facts, prefix)]
     for _, rules, prefix, given in parts:
-        rows += default_rows(given, rules, facts, prefix)
+        rows += default_rows(given, rules, facts, rows, prefix)
     return (*rows, *ALWAYS)
 
 

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ConfigError
 from . import kohya_pictures
 from .kohya_data import FOLDERS, Level, Pictures, folder_of_arguments, outcome_of, read_pictures, rows_of_pictures
 from .kohya_keys import ALWAYS, DEFAULTS, LAUNCHER, NO_PREVIEWS, RULES
 from .kohya_pictures import ARGUMENT_NAMES
 from .kohya_rules import modules, script_of
 from .outcome import NOTHING, Outcome, Row, already
-from .rules import Facts, Rules, WrongValue, always, default_rows, rule_for, works
+from .rules import Facts, Problems, Rules, WrongValue, always, default_rows, rule_for, works
 
 PICTURE_RULES: Rules = {"num_repeats": works("once an epoch"), **kohya_pictures.RULES}
 """Those of defaults."""
@@ -66,16 +65,17 @@ def convert(source: Kohya, epoch_batches: int | None = None) -> tuple[Row, ...]:
         rows += _rows_of_arguments(one, overruled, pictures, facts)
     rows += rows_of_pictures(pictures)
     if source.arguments:
-        rows += default_rows(DEFAULTS, RULES, facts)
+        rows += default_rows(DEFAULTS, RULES, facts, rows)
         rows.append(always(f"{script} trains these", modules(None, facts)))
     if facts["sample_prompts"] is None:
         rows.append(NO_PREVIEWS)
-    return (*rows, *default_rows(kohya_pictures.DEFAULTS, PICTURE_RULES, pictures.facts), *ALWAYS)
+    rows += default_rows(kohya_pictures.DEFAULTS, PICTURE_RULES, pictures.facts, rows)
+    return (*rows, *ALWAYS)
 
 
 def _rows_of_arguments(one: Arguments, overruled: set[str], pictures: Pictures, facts: Facts) -> list[Row]:
     rows: list[Row] = []
-    problems: list[str] = []
+    problems = Problems(one.file)
     level = next((subset.levels[0] for subset in pictures.subsets), Level(place="", values=NOTHING))
     for key, value in one.values.items():
         name = one.places.get(key, key)
@@ -85,12 +85,11 @@ def _rows_of_arguments(one: Arguments, overruled: set[str], pictures: Pictures, 
                 if key in overruled
                 else _argument(key, value, level, pictures, facts)
             )
-        except (WrongValue, OverflowError) as error:
-            problems.append(f"{name}  {value!r} is not {error}")
+        except WrongValue as error:
+            problems.add(name, value, error)
             continue
         rows.append(Row(file=one.file, key=name, value=value, outcome=outcome))
-    if problems:
-        raise ConfigError(one.file, problems)
+    problems.raise_if_any()
     return rows
 
 

@@ -10,7 +10,7 @@ from .counting import Shown
 from .kohya_pictures import ARGUMENT_NAMES, DEFAULTS, OF_ITEMS, RULES
 from .ours import DROP_CAPTION, MASKED_LOSS, PRIOR_PRESERVATION, SHUFFLE_TAGS
 from .outcome import OFF, UNKNOWN, Outcome, Row, already, became_all, by_hand, lacking
-from .rules import Facts, WrongValue, flag, is_off, number, rule_for, table, text
+from .rules import Facts, Problems, WrongValue, flag, is_off, listed, number, rule_for, table, text
 
 OF_SUBSETS = ("image_dir", "metadata_file", "is_reg", "class_tokens", "num_repeats", "conditioning_data_dir")
 """Keys that say something of one folder."""
@@ -91,17 +91,17 @@ def read_pictures(file: str, tree: Mapping[str, Any], arguments: Mapping[str, An
     try:
         general = Level(place="general", values=table(tree.get("general", {})))
         levels, subsets = [general] if general.values else [], []
-        for number_of, one in enumerate(tree.get("datasets", ())):
+        for number_of, one in enumerate(listed(tree.get("datasets", ()))):
             place = f"datasets[{number_of}]"
             dataset = Level(place=place, values={key: value for key, value in table(one).items() if key != "subsets"})
             inner = [
                 Level(place=f"{place}.subsets[{n}]", values=table(values))
-                for n, values in enumerate(one.get("subsets", ()))
+                for n, values in enumerate(listed(one.get("subsets", ())))
             ]
             levels += [dataset, *inner]
             subsets += [Subset(levels=(outermost, general, dataset, level)) for level in inner]
     except WrongValue as error:
-        raise ConfigError(file, [f"general, datasets and subsets have to be {error}"]) from None
+        raise ConfigError(file, [f"general, datasets or subsets: {error}"]) from None
     if not file:
         subsets = list(_of_arguments(outermost))
     trained = [subset for subset in subsets if not subset.is_regularization]
@@ -132,7 +132,7 @@ def _facts(outermost: Level, trained: tuple[Subset, ...]) -> Facts:
 def rows_of_pictures(pictures: Pictures) -> tuple[Row, ...]:
     """A row for each key of the dataset_config. Raises ConfigError for values of the wrong kind."""
     rows: list[Row] = []
-    problems: list[str] = []
+    problems = Problems(pictures.file)
     for level in pictures.levels:
         for key, value in level.values.items():
             name = f"{level.place}.{key}"
@@ -141,9 +141,8 @@ def rows_of_pictures(pictures: Pictures) -> tuple[Row, ...]:
                     Row(file=pictures.file, key=name, value=value, outcome=outcome_of(key, value, level, pictures))
                 )
             except WrongValue as error:
-                problems.append(f"{name}  {value!r} is not {error}")
-    if problems:
-        raise ConfigError(pictures.file, problems)
+                problems.add(name, value, error)
+    problems.raise_if_any()
     return tuple(rows)
 
 

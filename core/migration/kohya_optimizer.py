@@ -32,7 +32,7 @@ def options(value: Any, facts: Facts) -> Outcome:
     for part in listed(value):
         name, equals, written = text(part).partition("=")
         if not equals:
-            raise WrongValue("name=value, such as weight_decay=0.01")
+            raise WrongValue("name=value, such as weight_decay=0.01", part)
         found[name.strip()] = read_literal(written)
     keys: dict[str, Any] = {}
     if "weight_decay" in found:

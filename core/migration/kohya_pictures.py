@@ -4,16 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .ours import (
-    AFFIX,
-    CHOOSE_LINE,
-    DROP_CAPTION,
-    DROP_TAGS,
-    GAMMA,
-    MASKED_LOSS,
-    SHUFFLE_TAGS,
-    WILDCARDS,
-)
+from .ours import AFFIX, CHOOSE_LINE, DROP_CAPTION, DROP_TAGS, GAMMA, MASKED_LOSS, SHUFFLE_TAGS, WILDCARDS
 from .outcome import OFF, Outcome, already, became, became_all, by_hand, lacking, taken
 from .rules import (
     Facts,
@@ -27,6 +18,7 @@ from .rules import (
     listed,
     natural,
     number,
+    share,
     switch,
     text,
     to,
@@ -58,7 +50,7 @@ def area_side(value: Any) -> int:
     parts = value.split(",") if isinstance(value, str) else listed(value)
     sides = [natural(part) for part in parts]
     if len(sides) > 2:
-        raise WrongValue("a side, or a width and a height")
+        raise WrongValue("a side, or a width and a height", value)
     return round(math.sqrt(sides[0] * sides[-1]))
 
 
@@ -86,7 +78,7 @@ def tags_shuffled(value: Any, facts: Facts) -> Outcome:
 
 
 def tags_dropped(value: Any, facts: Facts) -> Outcome:
-    return OFF if is_off(value) else taken(DROP_TAGS, probability=number(value), **_tag_settings(facts))
+    return OFF if is_off(value) else taken(DROP_TAGS, probability=share(value), **_tag_settings(facts))
 
 
 def _tag_settings(facts: Facts) -> dict[str, Any]:
@@ -159,7 +151,7 @@ RULES: Rules = {
     "caption_separator": if_set(lambda value, facts: tag_setting(text(value), facts)),
     "secondary_separator": lacks("tags have one separator"),
     "caption_dropout_rate": if_set(
-        lambda value, _: taken(DROP_CAPTION, probability=number(value)) if number(value) else OFF
+        lambda value, _: taken(DROP_CAPTION, probability=share(value)) if number(value) else OFF
     ),
     "caption_dropout_every_n_epochs": lacks("plugins.captions.DropCaption drops by chance, in every epoch alike"),
     "token_warmup_min": works("token_warmup_step has the say"),

@@ -70,9 +70,11 @@ def stopped_encoder(value: Any, facts: Facts) -> Outcome:
 
 def model_path(value: Any, facts: Facts) -> Outcome:
     path = text(value)
-    keys = {"model.path": path}
+    keys: dict[str, Any] = {"model.path": path}
     if path.lower().endswith((".ckpt", ".pt", ".bin")):
         return by_hand(f"convert {path} to .safetensors or a diffusers folder; pickled files are not opened", keys)
+    if path.lower().endswith(".safetensors") and not trains_network(facts) and facts["save_model_as"] is None:
+        return became_all(keys | {"export.single_file": True}, remark="saved in the form that it has")
     return became_all(keys)
 
 
@@ -84,7 +86,7 @@ def precision(value: Any, facts: Facts) -> Outcome:
     """Weights that are not trained are kept in that precision too."""
     name = text(value)
     if name not in DTYPES:
-        raise WrongValue("no, fp16 or bf16")
+        raise WrongValue("no, fp16 or bf16", value)
     keys = {"train.precision": DTYPES[name], "model.dtype": DTYPES[name]}
     keys["model.vae_dtype"] = "fp32" if facts.is_on("no_half_vae") else DTYPES[name]
     return became_all(keys)

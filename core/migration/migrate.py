@@ -18,7 +18,7 @@ from .everydream import EveryDream
 from .ours import DROP_CAPTION, SHUFFLE_TAGS
 from .outcome import Row, Tree, taken, tree_of
 from .places import settle_paths
-from .reading import Read, read_files
+from .reading import Reading, read_files
 from .rules import always
 from .sample_prompts import prompts_text
 from .writing import config_text, report_lines
@@ -64,7 +64,7 @@ def import_config(
 
 
 def migrate(files: Sequence[Path], prompts_file: Path, plugin_problems: PluginProblems | None = None) -> Migrated:
-    """Read, convert, count the pictures, and convert again with their number. Nothing is written."""
+    """Reading, convert, count the pictures, and convert again with their number. Nothing is written."""
     read = read_files(files)
     counted, uncounted = _counted(read)
     rows = _rows(read, counted.batches if counted else None)
@@ -87,7 +87,7 @@ def command_of(files: Sequence[Path], out: Path) -> str:
     return f"python run.py import {' '.join(map(str, files))} --out {out}"
 
 
-def _rows(read: Read, batches: int | None) -> tuple[Row, ...]:
+def _rows(read: Reading, batches: int | None) -> tuple[Row, ...]:
     source = read.source
     return everydream.convert(source, batches) if isinstance(source, EveryDream) else kohya.convert(source, batches)
 
@@ -124,7 +124,7 @@ def _settled(tree: Tree, folder: Path) -> list[str]:
     return told
 
 
-def _prompts(read: Read, tree: Tree, file: Path) -> tuple[str, list[str]]:
+def _prompts(read: Reading, tree: Tree, file: Path) -> tuple[str, list[str]]:
     """A file of prompts, where the source has them in a form of its own, and what it lacks."""
     if not isinstance(read.source, EveryDream) or "samples" not in read.source.prompts.values:
         return "", []
@@ -135,7 +135,7 @@ def _prompts(read: Read, tree: Tree, file: Path) -> tuple[str, list[str]]:
     return prompts, of_captions if prompts and left_out else []
 
 
-def _counted(read: Read) -> tuple[Counted | None, str]:
+def _counted(read: Reading) -> tuple[Counted | None, str]:
     """What an epoch of the pictures is, or why it cannot be said."""
     rows = _rows(read, None)
     tree, _ = _tree(rows, read.folder)
@@ -145,10 +145,10 @@ def _counted(read: Read) -> tuple[Counted | None, str]:
         held_out = float(tree.get("validation", {}).get("fraction", 0))
         return count(data, _shown(read, rows, data), size, held_out), ""
     except (DataError, ConfigError, ValidationError) as error:
-        return None, "the pictures cannot be counted: " + str(error).splitlines()[0]
+        return None, "the pictures cannot be counted: " + " ".join(str(error).split())
 
 
-def _shown(read: Read, rows: tuple[Row, ...], data: DataTable) -> list[Shown]:
+def _shown(read: Reading, rows: tuple[Row, ...], data: DataTable) -> list[Shown]:
     """The roots as the config has them, each as often as its trainer shows it."""
     if isinstance(read.source, EveryDream):
         return [Shown(root=str(root)) for root in data.roots]

@@ -1,6 +1,6 @@
 """What becomes of a key of another trainer: a key of the config, a plugin, or the reason why it is neither."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -78,11 +78,11 @@ OFF = already("is off there")
 UNKNOWN = Outcome(kind="unknown", remark="is left out")
 
 
-def tree_of(rows: tuple[Row, ...]) -> Tree:
-    """The config that the rows make together; where two set one key the later counts."""
+def tree_of(rows: Sequence[Row]) -> Tree:
+    """The config that the rows make together; where two set one key the later counts, and defaults before all others."""
     tree: Tree = {}
     plugins: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.is_given):
         for path, value in row.outcome.keys.items():
             table, _, key = path.partition(".")
             values = tree.setdefault(table, {})
@@ -93,6 +93,15 @@ def tree_of(rows: tuple[Row, ...]) -> Tree:
     if roots and len(roots) == 1:
         tree["data"]["root"] = roots[0]
     return tree | {"plugins": [{"use": use} | settings for use, settings in plugins.items()]} if plugins else tree
+
+
+def without_effect(rows: Sequence[Row], outcome: Outcome) -> bool:
+    """Whether rows say already all that a further outcome says."""
+    keys = {key for row in rows for key in row.outcome.keys}
+    settings = {(use, name) for row in rows for use, given in row.outcome.plugins.items() for name in given}
+    uses = {use for row in rows for use in row.outcome.plugins}
+    said = {(use, name) for use, given in outcome.plugins.items() for name in given}
+    return keys >= outcome.keys.keys() and uses >= outcome.plugins.keys() and settings >= said
 
 
 def _added(before: list[Any], value: Any) -> list[Any]:

@@ -10,6 +10,8 @@ from .outcome import Tree
 IN_PLUGINS = ("folder", "start_from")
 """Settings of plugins that are paths."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")
+"""Endings of files of weights."""
 Settle = Callable[[str, str], str]
 
 
@@ -51,7 +53,7 @@ def _path_keys(table: str, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _remedy(key: str, path: str) -> str:
-    if key == "model.path" and HUB_NAME.fullmatch(path):
+    if key == "model.path" and HUB_NAME.fullmatch(path) and not path.endswith(WEIGHTS):
         name = path.rpartition("/")[2]
         return f"; nothing is downloaded: `hf download {path} --local-dir models/{name}`, then name that folder"
     return "; name where it is now"

@@ -21,7 +21,7 @@ COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|#[^\n]*')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class Reading:
     """What all files say together."""
 
     source: EveryDream | Kohya
@@ -31,7 +31,7 @@ class Read:
     """Of the files that they name, those that are not there."""
 
 
-def read_files(paths: Sequence[Path]) -> Read:
+def read_files(paths: Sequence[Path]) -> Reading:
     """Raises ConfigError for files that cannot be read, or that are of neither trainer, or of both."""
     trees = {path: _tree(path) for path in paths}
     jsons = {path: tree for path, tree in trees.items() if path.suffix.lower() == ".json" and "datasets" not in tree}
@@ -51,7 +51,7 @@ PARTS = {
 """Of EveryDream2's further files, the key of train.json that names one, and a key that one has."""
 
 
-def _everydream(trees: Mapping[Path, dict[str, Any]]) -> Read:
+def _everydream(trees: Mapping[Path, dict[str, Any]]) -> Reading:
     train = [path for path, tree in trees.items() if _is_train(tree)]
     if len(train) != 1:
         found = ", ".join(map(str, train or trees))
@@ -74,7 +74,7 @@ def _everydream(trees: Mapping[Path, dict[str, Any]]) -> Read:
             missing.append(f"{name}, which {key} of {path} names, is not there; its defaults were taken")
     if rest:
         raise ConfigError(str(next(iter(rest))), [f"is no file of EveryDream2 that {path} goes with"])
-    return Read(source=source, folder=path.parent, missing=tuple(missing))
+    return Reading(source=source, folder=path.parent, missing=tuple(missing))
 
 
 def _named_file(tree: Mapping[str, Any], key: str) -> str:
@@ -91,7 +91,7 @@ def _is_train(tree: Mapping[str, Any]) -> bool:
 # kohya
 
 
-def _kohya(trees: Mapping[Path, dict[str, Any]]) -> Read:
+def _kohya(trees: Mapping[Path, dict[str, Any]]) -> Reading:
     datasets = {path: tree for path, tree in trees.items() if "datasets" in tree or "general" in tree}
     arguments = [_arguments(path, tree) for path, tree in trees.items() if path not in datasets]
     first = next(iter(trees))
@@ -118,7 +118,7 @@ def _kohya(trees: Mapping[Path, dict[str, Any]]) -> Read:
     arguments.sort(key=lambda one: bool(one.script or not one.file.endswith(".toml")))
     file, tree = next(iter(datasets.items()), (None, {}))
     source = Kohya(arguments=tuple(arguments), dataset_file=str(file or ""), dataset=tree)
-    return Read(source=source, folder=first.parent, missing=tuple(missing))
+    return Reading(source=source, folder=first.parent, missing=tuple(missing))
 
 
 def _arguments(path: Path, tree: Mapping[str, Any]) -> Arguments:

@@ -7,14 +7,42 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import ConfigError
-from .outcome import NOTHING, OFF, UNKNOWN, UNSET, Outcome, Row, already, became, lacking, taken
+from .outcome import NOTHING, OFF, UNKNOWN, UNSET, Outcome, Row, already, became, lacking, taken, without_effect
 
 GUESSED_STEPS = 1000
 """Of a run whose pictures cannot be counted."""
 
 
 class WrongValue(ValueError):
-    """A value of the source that cannot be read; the text says what is wanted."""
+    """A value of the source that cannot be read."""
+
+    def __init__(self, wanted: str, found: Any) -> None:
+        super().__init__(f"{found!r} is not {wanted}")
+        self.found = found
+
+
+class Problems:
+    """What is wrong with the values of a file, key by key; each is told of its own key alone, whoever stumbled on it."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._own: list[str] = []
+        self._others: list[str] = []
+
+    def add(self, key: str, value: Any, error: WrongValue) -> None:
+        inside = value if isinstance(value, list | tuple) else value.values() if isinstance(value, Mapping) else ()
+        is_own = (
+            error.found is value
+            or error.found == value
+            or any(error.found == one for one in inside)
+            or isinstance(value, str)
+        )
+        (self._own if is_own else self._others).append(f"{key}  {error}")
+
+    def raise_if_any(self) -> None:
+        """Raises ConfigError with all of them."""
+        if self._own or self._others:
+            raise ConfigError(self._file, self._own or self._others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,32 +78,33 @@ Read = Callable[[Any], Any]
 def rows_of(file: str, values: Mapping[str, Any], rules: Rules, facts: Facts, prefix: str = "") -> tuple[Row, ...]:
     """A row for each key of a file, in its order. Raises ConfigError naming the file and all values that are wrong."""
     rows: list[Row] = []
-    problems: list[str] = []
+    problems = Problems(file)
     for key, value in values.items():
         rule = rule_for(key, rules)
         is_forced = prefix + key in facts.forced
         try:
             outcome = UNKNOWN if rule is None else rule(facts[prefix + key] if is_forced else value, facts)
-        except (WrongValue, OverflowError) as error:
-            problems.append(f"{key}  {value!r} is not {error}")
+        except WrongValue as error:
+            problems.add(key, value, error)
             continue
         rows.append(Row(file=file, key=key, value=value, outcome=outcome.noting(facts.forced_by if is_forced else "")))
-    if problems:
-        raise ConfigError(file, problems)
+    problems.raise_if_any()
     return tuple(rows)
 
 
-def default_rows(defaults: Mapping[str, Any], rules: Rules, facts: Facts, prefix: str = "") -> tuple[Row, ...]:
-    """A row for each default of a file that counts since nothing is said, and that makes a difference."""
-    rows = []
+def default_rows(
+    defaults: Mapping[str, Any], rules: Rules, facts: Facts, rows: Sequence[Row], prefix: str = ""
+) -> tuple[Row, ...]:
+    """A row for each default of a file that counts since nothing is said, unless `rows` say the same."""
+    found: list[Row] = []
     for key, value in defaults.items():
         rule = rule_for(key, rules)
         assert rule is not None, f"the default of {key} has no rule"
         if prefix + key not in facts.values:
             outcome = rule(facts[prefix + key], facts)
-            if outcome.keys or outcome.plugins:
-                rows.append(Row(file="", key=key, value=value, outcome=outcome, is_given=False))
-    return tuple(rows)
+            if not without_effect([*rows, *found], outcome):
+                found.append(Row(file="", key=key, value=value, outcome=outcome, is_given=False))
+    return tuple(found)
 
 
 def always(what: str, outcome: Outcome) -> Row:
@@ -173,52 +202,56 @@ def number(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         found = float(value)
-    except ValueError:
-        raise WrongValue("a number") from None
+    except (ValueError, OverflowError):
+        raise WrongValue("a number", value) from None
     if not math.isfinite(found):
-        raise WrongValue("a finite number")
+        raise WrongValue("a finite number", value)
     return found
 
 
 def whole(value: Any) -> int:
-    try:
-        found = number(value)
-    except WrongValue:
-        raise WrongValue("a whole number") from None
+    found = number(value)
     if found != int(found):
-        raise WrongValue("a whole number")
+        raise WrongValue("a whole number", value)
     return int(found)
 
 
 def natural(value: Any) -> int:
     """From 1."""
     if whole(value) < 1:
-        raise WrongValue("a whole number from 1")
+        raise WrongValue("a whole number from 1", value)
     return whole(value)
+
+
+def share(value: Any) -> float:
+    """From 0 to 1."""
+    if not 0 <= number(value) <= 1:
+        raise WrongValue("a number from 0 to 1", value)
+    return number(value)
 
 
 def flag(value: Any) -> bool:
     words = {"true": True, "1": True, "false": False, "0": False}
     word = str(value).strip().lower()
     if not isinstance(value, bool | int | str) or word not in words:
-        raise WrongValue("true or false")
+        raise WrongValue("true or false", value)
     return words[word]
 
 
 def text(value: Any) -> str:
     if not isinstance(value, str):
-        raise WrongValue("text")
+        raise WrongValue("text", value)
     return value
 
 
 def listed(value: Any) -> list[Any]:
     """A list; a single value alone is one too."""
     if isinstance(value, Mapping):
-        raise WrongValue("a list")
+        raise WrongValue("a list", value)
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
 def table(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise WrongValue("a table of keys and values")
+        raise WrongValue("a table of keys and values", value)
     return value

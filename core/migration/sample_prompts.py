@@ -22,7 +22,7 @@ def prompts_text(prompts: Named) -> tuple[str, int]:
             if not is_on(table(sample).get("random_caption")):
                 entries.append(_entry(sample))
         except WrongValue as error:
-            problems.append(f"samples[{place}]  {sample!r} has a value that is not {error}")
+            problems.append(f"samples[{place}]  {error}")
     if problems:
         raise ConfigError(prompts.file, problems)
     lines = [f"# From {prompts.file}.", ""]
@@ -45,7 +45,7 @@ def _entry(sample: Mapping[str, Any]) -> dict[str, Any]:
     if sample.get("size") is not None:
         sides = [natural(side) for side in listed(sample["size"])]
         if len(sides) != 2:
-            raise WrongValue("a width and a height")
+            raise WrongValue("a width and a height", sample["size"])
         entry["width"], entry["height"] = sides
     if sample.get("cfgs") is not None:
         entry["guidance"] = [number(scale) for scale in listed(sample["cfgs"])]

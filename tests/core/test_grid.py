@@ -84,7 +84,7 @@ def test_a_marked_label_is_red_and_another_dark() -> None:
 def test_a_label_that_fits_is_whole_and_a_longer_one_ends_in_an_ellipsis() -> None:
     assert wrapped("a red fox", FONT, 500, 2) == ["a red fox"]
     assert wrapped("a red fox", FONT, 40, 3) == ["a red", "fox"]
-    assert wrapped("a red fox, asleep in the snow", FONT, 62, 2) == ["a red fox,", "asleep\N{HORIZONTAL ELLIPSIS}"]
+    assert wrapped("a red fox, asleep in the snow", FONT, 62, 2) == ["a red fox,", "asleep in\N{HORIZONTAL ELLIPSIS}"]
     assert wrapped("", FONT, 50, 2) == []
 
 

@@ -235,7 +235,7 @@ def test_frozen_weights_keep_every_bit_and_all_others_move(
 def test_the_rates_of_the_groups_are_logged_by_their_names(ruled: Callable[..., Run], tmp_path: Path) -> None:
     run = ruled("train.steps=2", "train.warmup_steps=0", 'plugins=["plugins.metrics_file.MetricsFile"]')
     line = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])
-    rates = {name: value for name, value in line.items() if name.startswith("lr/")}
+    rates = {name: value for name, value in line["values"].items() if name.startswith("lr/")}
     assert rates == {"lr/unet": 1e-3, "lr/unet: up_blocks.*": 5e-4, "lr/text_encoder: *": 1e-3}
     groups = run.state()["state"]["optimizer"]["groups"]  # type: ignore[index]
     assert [group["weight_decay"] for group in groups] == [0.01, 0.01, 0.5]

@@ -253,8 +253,11 @@ class DrawingFamily:
 
     modules: dict[str, nn.Module] = field(default_factory=lambda: {"unet": nn.Dropout()})
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    trains: bool = False
+    """Whether its module was in training mode, or gradients were kept, while it rendered."""
 
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
+        self.trains |= self.modules["unet"].training or torch.is_grad_enabled()
         self.asked.append(tuple(f"{one.text} {one.guidance:g}{one.scheduler}" for one in prompts))
         return [Image.new("RGB", (1, 1), tuple(torch.randint(256, (3,)).tolist())) for _ in prompts]
 
@@ -281,6 +284,15 @@ def test_pictures_come_in_the_order_of_the_prompts() -> None:
     (one, other, again), _ = rendered(owl, fox, replace(owl, steps=9))
     assert [one, other] == [rendered(owl)[0][0], rendered(fox)[0][0]]
     assert again == one
+
+
+def test_rendering_is_in_evaluation_mode_without_gradients_and_training_goes_on_in_its_own() -> None:
+    family = DrawingFamily()
+    anything: Any = family
+    LiveSampler(anything, torch.device("cpu"), 4).render((prompt("owl"),))
+    assert not family.trains
+    assert family.modules["unet"].training
+    assert torch.is_grad_enabled()
 
 
 def test_draws_from_the_global_generator_follow_from_the_seed_and_leave_it_as_it_was() -> None:

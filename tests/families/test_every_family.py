@@ -68,9 +68,12 @@ def export(tiny: Tiny, family: Family, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def reloaded(tiny: Tiny, stock: Any, export: Path) -> Any:
+def reloaded(tiny: Tiny, stock: Any, family: Family, export: Path) -> Any:
+    """Frozen as the family's modules are: torch multiplies in another order where a weight may want a gradient."""
     pipeline = type(stock).from_pretrained(export, local_files_only=True, **tiny.absent)
     pipeline.set_progress_bar_config(disable=True)
+    for name in family.modules:
+        getattr(pipeline, name).requires_grad_(False)
     return pipeline
 
 

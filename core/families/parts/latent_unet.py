@@ -1,7 +1,7 @@
 """What Stable Diffusion 1, 2 and XL have in common: an AutoencoderKL, CLIP text encoders, and a UNet2DConditionModel."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from events.payloads import Conditioning, Prompt
 
 from ...data.samples import Tokenize
 from ...errors import ConfigError
-from .clip import CHUNK, ClipTokenize, clip_tokens
+from .clip import CHUNK, ClipTokenize, clip_tokens, kohya_names
 from .folder import ModelFolder
 from .latents import latent_scale_of
 from .ldm_unet import unet_places
@@ -73,6 +73,20 @@ class LatentUNet(PipelineFamily):
         Clipping is for pictures and would cut latents; the pipeline itself insists on both settings, with a warning.
         """
         return sampler_of(self.scheduler, name or "DDIMScheduler", clip_sample=False, steps_offset=1)
+
+    def kohya(self, module: str, layers: Iterable[str]) -> Mapping[str, str]:
+        """The paths with underscores, after the module's prefix; a UNet of XL has its original names."""
+        if module == UNET:
+            return {layer: "lora_unet_" + self.unet_name(layer).replace(".", "_") for layer in layers}
+        prefixes = dict(zip(self.text_encoders, self.text_prefixes, strict=True))
+        return kohya_names(prefixes[module], layers) if module in prefixes else {}
+
+    text_prefixes: tuple[str, ...] = ("lora_te_",)
+    """Of the text encoders' layers in sd-scripts' files."""
+
+    def unet_name(self, layer: str) -> str:
+        """Of a layer of the UNet, by its path in diffusers, as sd-scripts has it before it joins it by underscores."""
+        return layer
 
     @property
     def layout(self) -> Mapping[str, Places]:

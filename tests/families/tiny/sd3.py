@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from events.payloads import Conditioning
+from tests.families.tiny.autoencoders import without_quantization
 from tests.families.tiny.kind import Tiny
 from tests.families.tiny.text_encoders import WIDTH, clip_config, t5_encoder
 from tests.families.tiny.tokenizers import clip_tokenizer, t5_tokenizer
@@ -16,7 +17,6 @@ TOKENS = 12
 
 def make(*, t5: bool, **transformer: Any) -> Any:
     from diffusers import (
-        AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
         SD3Transformer2DModel,
         StableDiffusion3Pipeline,
@@ -31,11 +31,7 @@ def make(*, t5: bool, **transformer: Any) -> Any:
                 num_attention_heads=2, joint_attention_dim=40, caption_projection_dim=16, pos_embed_max_size=16,
                 pooled_projection_dim=2 * WIDTH, **transformer,
             ),
-            "vae": AutoencoderKL(
-                block_out_channels=(8, 8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=4, sample_size=64, latent_channels=4,
-                scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False,
-            ),
+            "vae": without_quantization(),
             "text_encoder": CLIPTextModelWithProjection(clip_config()),
             "text_encoder_2": CLIPTextModelWithProjection(clip_config(layers=3)),
         }  # fmt: skip

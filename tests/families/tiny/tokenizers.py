@@ -8,11 +8,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'
 WORDS = ("red", "blue", "heart", "owl", "very", "a", "an", "the", "square", "circle")
 
 
-def clip_tokenizer() -> Any:
-    """The demo's, of 4098 words, that reads 24 at a time."""
+def clip_tokenizer(**tokens: str) -> Any:
+    """The demo's, of 4098 words, that reads 24 at a time; with special tokens of its own, such as `pad_token`."""
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(STARTER / "tokenizer", local_files_only=True)
+    return CLIPTokenizer.from_pretrained(STARTER / "tokenizer", local_files_only=True, **tokens)
 
 
 def t5_tokenizer() -> Any:
