@@ -1,5 +1,6 @@
 """Put a run together, in the order of the catalogue's map: data, model, composed step, checkpoint."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,12 +39,13 @@ from .cache.parts import CacheParts
 from .config import Config, PluginSource
 from .data.loader import Loader
 from .data.maker import MakerSettings, SampleMaker
-from .data.samples import SampleRoom
+from .data.samples import Missing, SampleRoom
 from .data.sets import DataSet, DataSets, FoundSets, find_sets, prepare_sets
 from .device import Device
 from .export import DTYPES
 from .families import Family, load_family, trained_modules
 from .fused_backward import FusedBackward
+from .idle import IdleModules
 from .learning_rate import learning_rate_factor
 from .metrics import MetricsRing
 from .objective import compose_objective
@@ -82,6 +84,9 @@ class Assembly:
     _device: Device | None = None
     _loaders: list[Loader] = field(default_factory=list)
     _caches: Caches | None = None
+    _idle: IdleModules | None = None
+    idle: tuple[str, ...] = ()
+    """Encoders that are off the device between uses, since the caches hold what they make."""
 
     def find_data(self) -> FoundSets:
         return find_sets(self.bus, self.run, self.config)
@@ -190,6 +195,9 @@ class Assembly:
         makers = {name: self._make_maker(one, family, validation=bool(name)) for name, one in sets.named().items()}
         caches = self._make_caches(makers, family, device)
         caches.fill()
+        self._idle = IdleModules(family.modules, device.device)
+        self.idle = tuple(self._find_idle(sets, family, caches)) if self.config.cache.offload else ()
+        self._idle.rest(self.idle)
         loaders = {}
         for name, maker in makers.items():
             room = SampleRoom(maker, family.tokenize, caches.latents(name), caches.text)
@@ -198,11 +206,23 @@ class Assembly:
                 self.config.data,
                 pin_memory=device.is_cuda,
                 bus=self.bus,
-                refill=partial(caches.refill, name=name),
+                refill=partial(self._refill, caches, name),
             )
             loaders[name] = loader
             self._loaders.append(loader)
         return loaders
+
+    def _refill(self, caches: Caches, name: str, missing: Missing) -> None:
+        assert self._idle is not None
+        with self._idle.awake():
+            caches.refill(missing, name)
+
+    def _find_idle(self, sets: DataSets, family: Family, caches: Caches) -> Iterator[str]:
+        """Encoders that every data set can do without, and that are not trained."""
+        if all(caches.latents(name) is not None for name in sets.named()):
+            yield family.image_encoder
+        if caches.text is not None:
+            yield from family.text_encoders
 
     def _make_caches(self, makers: dict[str, SampleMaker], family: Family, device: Device) -> Caches:
         parts = CacheParts(
@@ -225,7 +245,7 @@ class Assembly:
     ) -> Artefacts:
         config, multiple = self.config, family.pixel_multiple
         side = max(multiple, max(config.data.resolution) // multiple * multiple)
-        sampler = LiveSampler(family, device.device, config.preview.batch_size)
+        sampler = LiveSampler(family, device.device, config.preview.batch_size, self._idle)
         previews = Previews(
             bus=self.bus, run=self.run, settings=config.preview, items=sets.training.items, sampler=sampler, side=side
         )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from .config import PreviewTable
 from .errors import ConfigError
 from .families import Family
 from .grid import CELL_PIXELS, Block, labelled_page
+from .idle import IdleModules
 from .prompts import PromptEntry, complete, read_prompts, setting_problems
 
 log = logging.getLogger("signalbox.preview")
@@ -34,6 +35,8 @@ class LiveSampler:
     family: Family
     device: torch.device
     batch_size: int
+    idle: IdleModules | None = None
+    """Encoders to bring to the device meanwhile."""
 
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
         """One picture a prompt, in their order; those of one size, length, guidance and scheduler at once."""
@@ -43,7 +46,8 @@ class LiveSampler:
             groups.setdefault(alike, []).append(place)
         pictures: dict[int, Image.Image] = {}
         # no inference mode, whose tensors could stay behind in a module's own cache and break its backward pass
-        with evaluating(self.family.modules.values()), torch.no_grad(), torch.random.fork_rng(self._random_devices()):
+        evaluation = evaluating(self.family.modules.values())
+        with self._awake(), evaluation, torch.no_grad(), torch.random.fork_rng(self._random_devices()):
             for places in groups.values():
                 for start in range(0, len(places), self.batch_size):
                     batch = places[start : start + self.batch_size]
@@ -53,8 +57,11 @@ class LiveSampler:
         return [pictures[place] for place in range(len(prompts))]
 
     def encode(self, pixels: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with self._awake(), torch.inference_mode():
             return self.family.encode_images(pixels.to(self.device))[0].cpu()
+
+    def _awake(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.idle is None else self.idle.awake()
 
     def _random_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []

@@ -152,7 +152,7 @@ def _lines(text: str) -> tuple[list[Written], list[str]]:
 
 def _described(one: Written, error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
-        if False:  # pydantic has told of each scale that is none
+        if problem["type"] == "too_short" and problem["input"]:  # pydantic has told of each scale that is none
             continue
         if not problem["loc"]:
             yield f"{one.place.rstrip('.')}  is no table; write [[prompts]] above its keys"

@@ -182,7 +182,7 @@ def test_every_key_of_every_file_is_reported_once_and_in_its_order(data: st.Data
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_the_values_are_they_are_reported_or_refused_by_file_and_key(data: st.DataObject) -> None:
     files: dict[str, dict[str, Any]] = {}
     for part, (values, _) in PARTS.items():

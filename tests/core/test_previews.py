@@ -280,10 +280,10 @@ def test_prompts_are_rendered_at_once_with_those_alike_wherever_they_stand() -> 
 
 
 def test_pictures_come_in_the_order_of_the_prompts() -> None:
-    owl, fox = prompt("owl", seed=1), prompt("fox", seed=2, guidance=3.0)
-    (one, other, again), _ = rendered(owl, fox, replace(owl, steps=9))
-    assert [one, other] == [rendered(owl)[0][0], rendered(fox)[0][0]]
-    assert again == one
+    owl, fox, lemon = prompt("owl", seed=1), prompt("fox", seed=2, guidance=3.0), prompt("lemon", seed=3)
+    together, asked = rendered(owl, fox, lemon, batch_size=1)
+    assert asked == [("owl 1",), ("lemon 1",), ("fox 3",)]
+    assert together == [rendered(one)[0][0] for one in (owl, fox, lemon)]
 
 
 def test_rendering_is_in_evaluation_mode_without_gradients_and_training_goes_on_in_its_own() -> None:

@@ -59,9 +59,14 @@ class PaddedTokenize:
     length: int
     template: str = "{}"
     """What a caption is put into before it is read."""
+    bare_empty: bool = False
+    """Whether the empty caption is read without it."""
 
     def __call__(self, captions: Sequence[str]) -> Mapping[str, Tensor]:
-        texts = [self.template.replace("{}", caption) for caption in captions]
+        texts = [
+            caption if self.bare_empty and not caption else self.template.replace("{}", caption)
+            for caption in captions
+        ]  # fmt: skip
         found = self.tokenizer(
             texts, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         )

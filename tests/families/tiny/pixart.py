@@ -15,16 +15,15 @@ from tests.tiny_models import disturb
 TOKENS = 12
 
 
-def make(pipeline: str, **transformer: Any) -> Any:
+def make(pipeline: str, sample_size: int) -> Any:
     import diffusers
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         modules = {
             "transformer": diffusers.PixArtTransformer2DModel(
-                num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2,
-                cross_attention_dim=16, attention_bias=True, patch_size=2, caption_channels=32, sample_size=32,
-                **transformer,
+                num_attention_heads=3, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2,
+                cross_attention_dim=24, attention_bias=True, patch_size=2, caption_channels=32, sample_size=sample_size,
             ),
             "vae": kl_autoencoder(),
             "text_encoder": t5_encoder(width=32),
@@ -46,14 +45,14 @@ MODELS = tuple(
     Tiny(
         name=name,
         family=family,
-        make=partial(make, pipeline, use_additional_conditions=told),
+        make=partial(make, pipeline, sample_size),
         encode=encode,
         text_keys={"text_encoder": "encoder.block.0.layer.0.SelfAttention.q.weight"},
         max_tokens=TOKENS,
         call={"max_sequence_length": TOKENS, "use_resolution_binning": False, "clean_caption": False},
     )
-    for name, family, pipeline, told in (
-        ("pixart-sigma", "pixart", "PixArtSigmaPipeline", False),
-        ("pixart-alpha-1024", "pixart_alpha", "PixArtAlphaPipeline", True),
+    for name, family, pipeline, sample_size in (
+        ("pixart-sigma", "pixart", "PixArtSigmaPipeline", 32),
+        ("pixart-alpha-1024", "pixart_alpha", "PixArtAlphaPipeline", 128),
     )
 )

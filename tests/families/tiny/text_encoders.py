@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.families.tiny.tokenizers import T5_WORDS
+from tests.families.tiny.tokenizers import GEMMA_WORDS, T5_WORDS
 from tests.tiny_models import LENGTH
 
 WIDTH = 16
@@ -26,3 +26,13 @@ def t5_encoder(width: int = 32) -> Any:
         dropout_rate=0.0,
     )  # fmt: skip
     return T5EncoderModel(config)
+
+
+def gemma2() -> Any:
+    from transformers import Gemma2Config, Gemma2Model
+
+    config = Gemma2Config(
+        vocab_size=GEMMA_WORDS, hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, query_pre_attn_scalar=8, pad_token_id=0, eos_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    return Gemma2Model(config)

@@ -1,5 +1,7 @@
 """Small tokenizers of the classes that the real models have, built in place."""
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from tests.tiny_models import STARTER
@@ -27,3 +29,30 @@ def t5_tokenizer() -> Any:
 
 T5_WORDS = 128
 """As many rows as a T5 of this tokenizer has, more than there are pieces."""
+
+GEMMA_WORDS = 512
+
+
+def gemma_tokenizer(text: str) -> Any:
+    """Pairs learned from the text and from our words; of what it does not know, the bytes."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import GemmaTokenizerFast
+
+    learner = Tokenizer(models.BPE())
+    learner.normalizer = normalizers.Replace(" ", "▁")
+    learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    bytes_of_text = [f"<0x{number:02X}>" for number in range(256)]
+    vocabulary, merges = learned(learner, [text], ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *bytes_of_text])
+    return GemmaTokenizerFast(vocab=vocabulary, merges=merges, add_bos_token=True)
+
+
+def learned(tokenizer: Any, texts: Sequence[str], specials: Sequence[str]) -> tuple[dict[str, int], list[Any]]:
+    """Vocabulary and merges, with all of our letters and words."""
+    from tokenizers.trainers import BpeTrainer
+
+    trainer = BpeTrainer(
+        vocab_size=GEMMA_WORDS, special_tokens=list(specials), initial_alphabet=list(LETTERS), show_progress=False
+    )
+    tokenizer.train_from_iterator([*texts, " ".join(WORDS), " ".join("a" * 9)], trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
