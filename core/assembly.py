@@ -247,8 +247,9 @@ class Assembly:
         side = max(multiple, max(config.data.resolution) // multiple * multiple)
         sampler = LiveSampler(family, device.device, config.preview.batch_size, self._idle)
         previews = Previews(
-            bus=self.bus, run=self.run, settings=config.preview, items=sets.training.items, sampler=sampler, side=side
-        )
+            bus=self.bus, run=self.run, settings=config.preview, items=sets.training.items, sampler=sampler, side=side,
+            multiple=multiple,
+        )  # fmt: skip
         return Artefacts(
             config=config, run=self.run, bus=self.bus, family=family, trained=trained.modules,
             optimizer=trained.optimizer, groups=trained.groups, previews=previews, validation=validation,

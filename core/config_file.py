@@ -87,6 +87,8 @@ def validate(tree: Mapping[str, Any]) -> tuple[Config | None, list[str]]:
         found: dict[tuple[int | str, ...], str] = {}
         for problem in error.errors(include_url=False):
             location = _as_written(tree, tuple(problem["loc"]))
+            if problem["type"] == "too_short" and problem["input"]:
+                continue  # what was wrong with the member of a list that is left empty has been said
             if location[:1] == ("plugins",) and location[2:3] == ("priority",):
                 found[location[:3]] = f"{problem['input']!r}: {PRIORITY}"
             else:

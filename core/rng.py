@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from events.randomness import Place, derive
 
@@ -64,6 +64,28 @@ def draw_each(
 @contextmanager
 def seeded_initialisation(*place: int | str) -> Generator[None, None, None]:
     """Seed torch's global generator for libraries that draw initial weights from it, and put its state back."""
-    with torch.random.fork_rng(devices=[]):
+    with seeded_globally(torch.device("cpu"), *place):
+        yield
+
+
+@contextmanager
+def seeded_globally(device: torch.device, *place: int | str) -> Generator[None, None, None]:
+    """torch's global generators at a place of the run, for layers that take no other; their state is put back.
+
+    It is kept on the host, also that of CUDA, so nothing waits for the device.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(derive(*place))
         yield
+
+
+DROPOUT_SETTINGS = ("dropout", "dropout_rate", "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop")
+"""Of the configs of modules whose forward draws without a layer for it."""
+
+
+def draws_in_forward(module: nn.Module) -> bool:
+    """Whether a module in training mode has dropout, which draws from torch's global generator."""
+    layers = (part.p for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd))
+    config = getattr(module, "config", None)
+    configured = (getattr(config, name, 0.0) for name in DROPOUT_SETTINGS)
+    return any(share > 0 for share in (*layers, *configured) if isinstance(share, int | float))

@@ -5,6 +5,7 @@ device before any weight has moved, and the optimizer's own kernels then leave w
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from .gradient_scale import GradientScale
 from .metrics import MetricsRing
 from .objective import Objective, as_drawn, gaussian_noise, unchanged
 from .optimisation import can_skip_on_device
-from .rng import CORE, PlaceStreams, draw_each
+from .rng import CORE, PlaceStreams, draw_each, draws_in_forward, seeded_globally
 
 POSTERIOR_NOISE = own_generator(gaussian_noise, CORE)
 
@@ -62,6 +63,9 @@ class Step:
         self._fused = fused
         self._scale = GradientScale(device.device) if device.scales_gradients else None
         self._trains_text = trains_text
+        self._seed = seed
+        self._draws = False
+        """Whether a trained module has dropout."""
         self._streams = {
             purpose: PlaceStreams(device.device, seed, purpose)
             for purpose in ("posterior", "noise", "input_noise", "timesteps", "conditioning")
@@ -74,6 +78,7 @@ class Step:
 
     def begin(self) -> None:
         """Before the first step, once plugins have registered what they hook into modules and optimizer."""
+        self._draws = any(draws_in_forward(module) for module in self._family.modules.values() if module.training)
         if has_evaluation_weights(self._optimizer):
             self._optimizer.train()
         if self._fused is not None:
@@ -88,9 +93,10 @@ class Step:
         rates = self._set_rates(steps_taken)
         count = sum(batch.count for batch in batches)
         loss = torch.zeros((), device=self._device.device)
-        for batch in batches:
-            part = self._forward(batch, steps_taken).sum() / count
-            self._backward(part)
+        for number, batch in enumerate(batches):
+            with self._dropout_at(steps_taken, number):
+                part = self._forward(batch, steps_taken).sum() / count
+                self._backward(part)
             loss += part.detach()
         norm = self._clip() if self._fused is None else self._fused.norm()
         bad = ~(loss.isfinite() & norm.isfinite())
@@ -108,6 +114,10 @@ class Step:
         """A run that scales gradients only now begins with the scale of any other."""
         if self._scale is not None and "gradient_scale" in state:
             self._scale.load_state(state["gradient_scale"])
+
+    def _dropout_at(self, *place: int) -> AbstractContextManager[None]:
+        """Dropout layers draw from torch's global generator, which is at the step's place while they do."""
+        return seeded_globally(self._device.device, self._seed, "dropout", *place) if self._draws else nullcontext()
 
     def _forward(self, batch: Batch, steps_taken: int) -> Tensor:
         """Weighted loss of each sample, (B,)."""

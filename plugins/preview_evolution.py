@@ -35,6 +35,8 @@ class PreviewEvolution(Plugin):
             for prompt, path in shown:
                 picture = _folder_of(folder, step) / path.name
                 said = f"{prompt.text} ({prompt.note})" if prompt.note else prompt.text
+                if len({one.guidance for one in event.prompts}) > 1:
+                    said = f"cfg {prompt.guidance:g}: {said}"
                 label = f"step {step}: {said}" if prompt is event.prompts[0] else said
                 cells.append((Image.open(picture) if picture.is_file() else None, label, bool(prompt.note)))
         labelled_grid(cells, len(shown), title=event.run.name).save(folder / "evolution.png")

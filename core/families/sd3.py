@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from events.payloads import Conditioning, Prompt
 
 from ..data.samples import Tokenize
-from .parts.clip import ClipTokenize
+from .parts.clip import ClipTokenize, encode_penultimate
 from .parts.latents import latent_scale_of
 from .parts.pipeline import PipelineFamily
 from .parts.sentences import tokens_to_read
@@ -92,12 +92,6 @@ class StableDiffusion3(PipelineFamily):
             return hidden
         ids, width = tokens[CLIP_L], self.configs[TRANSFORMER]["joint_attention_dim"]
         return torch.zeros(len(ids), self.max_tokens, width, device=ids.device)
-
-
-def _read_clip(text_encoder: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The states before the last layer (B, L, D), and the projected one of the caption's end (B, P)."""
-    found = text_encoder(ids, output_hidden_states=True)
-    return found.hidden_states[-2], found.text_embeds
 
 
 FAMILY = StableDiffusion3

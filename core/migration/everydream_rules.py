@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from .ours import EMA, HUBER, LORA, NOISE_OFFSET, SHUFFLE_TAGS, TENSORBOARD, TIMESTEPS
+from .ours import EMA, HUBER, LORA, NOISE_OFFSET, SHUFFLE_TAGS, TENSORBOARD, TEXTUAL_INVERSION, TIMESTEPS
 from .outcome import OFF, UNSET, Outcome, already, became, became_all, by_hand, lacking, taken
 from .rules import Facts, Rule, flag, if_set, is_off, listed, natural, number, steps_of, text, whole
 
@@ -234,7 +234,7 @@ def plugin_names(value: Any, facts: Facts) -> Outcome:
     names = [text(name) for name in listed(value)]
     if not names:
         return OFF
-    known = {"plugins.textual_inversion": "plugins.textual_inversion.TextualInversion"}
+    known = {"plugins.textual_inversion": TEXTUAL_INVERSION}
     told = ", ".join(f"{name} is {known[name]}" if name in known else f"{name} has to be looked at" for name in names)
     return by_hand(
         f"add a [[plugins]] table for each ({told}); class-style plugins run, see docs/class-style-plugins.md"

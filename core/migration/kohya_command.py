@@ -58,10 +58,11 @@ def _words(file: str, content: str) -> Iterator[str]:
     for line in content.splitlines():
         if line.strip().startswith(COMMENTS) or "--" not in line:
             continue
-        if is_windows:
-            yield from (word.strip("\"'") for word in shlex.split(line, posix=False))
-        else:
-            yield from shlex.split(line, comments=True)
+        lexer = shlex.shlex(line, posix=True)
+        lexer.whitespace_split = True
+        if is_windows:  # where a backslash is part of a path, and # of a name
+            lexer.escape, lexer.commenters = "", ""
+        yield from lexer
 
 
 def _is_value(words: list[str], place: int) -> bool:

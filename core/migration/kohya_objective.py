@@ -2,59 +2,108 @@
 
 from typing import Any
 
-from .ours import HUBER, LORA, PRIOR_PRESERVATION, PYRAMID_NOISE, TIMESTEPS
-from .outcome import OFF, Outcome, already, became_all, lacking, taken
-from .rules import Facts, Rule, if_set, listed, natural, number, text, whole
+from .kohya_rules import trained_modules
+from .ours import HUBER, LORA, MERGE_LORA, PRIOR_PRESERVATION, PYRAMID_NOISE, TEXTUAL_INVERSION, TIMESTEPS
+from .outcome import OFF, Outcome, already, became_all, by_hand, lacking, taken
+from .rules import Facts, Read, Rule, if_set, listed, natural, number, text, whole
 
 TIMESTEPS_IN_ALL = 1000
+TARGETS = {
+    "unet": [
+        "*.to_q", "*.to_k", "*.to_v", "*.to_out.0", "*.ff.net.0.proj", "*.ff.net.2", "*.proj_in", "*.proj_out",
+    ],
+    "transformer": ["*transformer_blocks.*"],
+}  # fmt: skip
+OF_TEXT = ["*.q_proj", "*.k_proj", "*.v_proj", "*.out_proj", "*.fc1", "*.fc2"]
+"""Layers that kohya's adapters are for, by the module, and of text encoders."""
+CONVOLUTIONS = ["*.conv1", "*.conv2", "*.conv_shortcut", "*.downsamplers.*.conv", "*.upsamplers.*.conv"]
+"""Those that they are for with conv_dim."""
 
 
-# network
+# adapters
 
 
 def network(value: Any, facts: Facts) -> Outcome:
     module = text(value)
-    rank, alpha = natural(facts["network_dim"] or 4), facts["network_alpha"]
-    settings = {"rank": rank, "alpha": 1.0 if alpha is None else number(alpha) or rank}
-    if module.startswith("networks.lora") or ("lycoris" in module and _algorithm(facts) in ("lora", "")):
-        return became_all({"export.model": False}, {LORA: settings})
-    return lacking(f"{module} is no LoRA, which plugins.lora.Lora is; without it the whole model is trained")
+    if not _is_lora(module, facts):
+        return lacking(f"{module} is no LoRA, which plugins.lora.Lora is; without it the whole model is trained")
+    return became_all({"export.model": False}, {LORA: _lora_settings(facts)})
 
 
-def is_lora(facts: Facts) -> bool:
-    return facts["network_module"] is not None and network(facts["network_module"], facts).kind == "became"
-
-
-def of_lora(setting: str, read: Any = number) -> Rule:
+def of_lora(setting: str, read: Read = number) -> Rule:
     def convert(value: Any, facts: Facts) -> Outcome:
-        if not is_lora(facts):
+        if not _is_lora(str(facts["network_module"]), facts):
             return already("network_module is none that plugins.lora.Lora stands for")
         return taken(LORA, **{setting: read(value)})
 
     return if_set(convert)
 
 
-def _network_options(facts: Facts) -> dict[str, str]:
-    parts = [str(part).partition("=") for part in listed(facts["network_args"] or [])]
-    return {name.strip(): value.strip() for name, _, value in parts}
-
-
-def _algorithm(facts: Facts) -> str:
-    return _network_options(facts).get("algo", "").lower()
+def alpha(value: Any, facts: Facts) -> Outcome:
+    """0 stands for the rank there."""
+    return of_lora("alpha", lambda given: number(given) or float(_lora_settings(facts)["rank"]))(value, facts)
 
 
 def network_options(value: Any, facts: Facts) -> Outcome:
     """What Lora knows is taken, the rest is named."""
-    given = _network_options(facts)
-    settings: dict[str, Any] = {}
-    if str(given.pop("dora_wd", given.pop("use_dora", ""))).lower() in ("true", "1"):
+    given = {text(part).partition("=")[0].strip() for part in listed(value)}
+    rest = ", ".join(sorted(given - {"algo", "dora_wd", "use_dora", "conv_dim", "conv_alpha"}))
+    remark = f"plugins.lora.Lora has no {rest}" if rest else ""
+    if not _is_lora(str(facts["network_module"]), facts):
+        return lacking(remark or "network_module is none that plugins.lora.Lora stands for")
+    settings = {name: one for name, one in _lora_settings(facts).items() if name in ("dora", "targets", "ranks")}
+    own = settings if "ranks" in settings or "dora" in settings else {}
+    if not own:
+        return lacking(remark) if remark else already("it is plain LoRA")
+    return taken(LORA, "; ".join(filter(None, ["convolutions have alpha by their rank" if "ranks" in own else "", remark])), **own)  # fmt: skip
+
+
+def _is_lora(module: str, facts: Facts) -> bool:
+    is_lycoris = module.startswith("lycoris") and _options(facts).get("algo", "lora") in ("lora", "locon")
+    return module.startswith("networks.lora") or is_lycoris
+
+
+def _lora_settings(facts: Facts) -> dict[str, Any]:
+    """Theirs adapts all layers of the blocks, ours those of attention unless told."""
+    rank, given, options = natural(facts["network_dim"] or 4), facts["network_alpha"], _options(facts)
+    modules = trained_modules(facts)
+    targets = [glob for name in modules for glob in TARGETS.get(name, OF_TEXT)]
+    settings: dict[str, Any] = {"rank": rank, "alpha": 1.0 if given is None else number(given) or float(rank)}
+    if "unet" in modules and "conv_dim" in options:
+        targets += CONVOLUTIONS
+        settings["ranks"] = dict.fromkeys(CONVOLUTIONS, natural(options["conv_dim"]))
+    if options.get("dora_wd", options.get("use_dora", "")).lower() in ("true", "1"):
         settings["dora"] = True
-    if given.get("algo", "").lower() == "lora":
-        given.pop("algo")
-    rest = f"plugins.lora.Lora has no {', '.join(given)}" if given else ""
-    if not is_lora(facts) or not settings:
-        return lacking(rest) if rest else OFF
-    return taken(LORA, rest, **settings)
+    return settings | {"targets": list(dict.fromkeys(targets))}
+
+
+def _options(facts: Facts) -> dict[str, str]:
+    parts = [str(part).partition("=") for part in listed(facts["network_args"] or [])]
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def merged(value: Any, facts: Facts) -> Outcome:
+    """Adapters that become part of the model first; of several, the first."""
+    files = [text(file) for file in listed(value)]
+    strengths = listed(facts["base_weights_multiplier"] or 1.0)
+    if len(files) > 1:
+        more = ", ".join(files[1:])
+        return (
+            by_hand(f"add a [[plugins]] table with a name for each of them, as for {files[0]}: {more}") if more else OFF
+        )
+    return taken(MERGE_LORA, file=files[0], strength=number(strengths[0]))
+
+
+def new_word(value: Any, facts: Facts) -> Outcome:
+    """A word whose vectors alone are trained."""
+    word = text(facts["token_string"] or "")
+    if not word:
+        return lacking("token_string names no word")
+    settings = {
+        "words": {word: text(facts["init_word"] or "")},
+        "vectors": natural(facts["num_vectors_per_token"] or 1),
+    }
+    return became_all({"export.model": False}, {TEXTUAL_INVERSION: settings})
 
 
 # objective

@@ -13,10 +13,9 @@ STEPS = 1600
 
 TEXT_ENCODERS = {
     "sdxl": ["text_encoder", "text_encoder_2"],
-    "sd3": ["text_encoder", "text_encoder_2", "text_encoder_3"],
-    "flux": ["text_encoder", "text_encoder_2"],
+    "sd3": ["text_encoder", "text_encoder_2"],
 }
-"""By the first part of the script's name; one where it is another."""
+"""By the first part of the script's name; one where it is another. T5 is not trained."""
 
 
 # which script
@@ -47,6 +46,8 @@ def trained_modules(facts: Facts) -> list[str]:
         only_denoiser = facts.is_on("network_train_unet_only")
         only_encoders = facts.is_on("network_train_text_encoder_only")
         return [*([] if only_encoders else [denoiser]), *([] if only_denoiser else encoders)]
+    if script.endswith("textual_inversion"):
+        return encoders
     if script == "train_db":
         stopped = facts["stop_text_encoder_training"]
         return [denoiser] if stopped is not None and whole(stopped) < 0 else [denoiser, *encoders]

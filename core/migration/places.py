@@ -7,7 +7,7 @@ from typing import Any
 
 from .outcome import Tree
 
-IN_PLUGINS = ("folder", "start_from")
+IN_PLUGINS = ("folder", "start_from", "file")
 """Settings of plugins that are paths."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".bin")

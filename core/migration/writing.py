@@ -16,6 +16,8 @@ HEADINGS: Mapping[Kind, str] = {
     "unknown": "not known",
     "by hand": "yours to do",
 }
+SECRETS = ("huggingface_token", "wandb_api_key")
+"""Keys whose values are never shown."""
 SHOWN_CHARACTERS = 60
 """Of a value in the report."""
 
@@ -77,7 +79,8 @@ def _listed(heading: str, rows: Sequence[Row]) -> Iterator[str]:
 def _shown(row: Row) -> str:
     if not row.key:
         return str(row.value)
-    value = "null" if row.value is None else toml_value(row.value)
+    is_secret = row.key.rpartition(".")[2] in SECRETS and bool(row.value)
+    value = "null" if row.value is None else "..." if is_secret else toml_value(row.value)
     text = f"{row.key} = {value}"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 

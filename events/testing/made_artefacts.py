@@ -17,11 +17,12 @@ PROMPT = payloads.Prompt(text="a red heart", width=32, height=32, steps=2, guida
 
 def prompt(
     text: str = "a red heart", *, negative: str = "", seed: int = 0, width: int = 32, height: int = 32, steps: int = 2,
-    guidance: float = 1.0, note: str = "",
+    guidance: float = 1.0, scheduler: str = "", note: str = "",
 ) -> payloads.Prompt:  # fmt: skip
     return payloads.Prompt(
-        text=text, negative=negative, seed=seed, width=width, height=height, steps=steps, guidance=guidance, note=note
-    )
+        text=text, negative=negative, seed=seed, width=width, height=height, steps=steps, guidance=guidance,
+        scheduler=scheduler, note=note,
+    )  # fmt: skip
 
 
 def preview_context(*, step: int = 10, reason: str = "every") -> payloads.PreviewContext:

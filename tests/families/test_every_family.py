@@ -31,9 +31,10 @@ ROOMS = [importlib.import_module(f"{tests.families.tiny.__name__}.{found.name}")
          for found in pkgutil.iter_modules(tests.families.tiny.__path__)]  # fmt: skip
 MODELS: list[Tiny] = [model for room in ROOMS for model in getattr(room, "MODELS", ())]
 Train = Callable[..., Run]
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array_:DeprecationWarning:diffusers"
-)  # its arithmetic of numpy and torch
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning:diffusers"),  # its arithmetic of numpy and torch
+    pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),  # which its own Chroma uses
+]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda tiny: tiny.name)
@@ -129,7 +130,7 @@ def test_a_long_caption_is_read_as_far_as_the_limit_says(family: Family) -> None
 
 def test_the_denoiser_is_called_as_by_the_stock_pipeline(tiny: Tiny, stock: Any, family: Family) -> None:
     """What its scheduler is given at each step is what we predict for the same latents and time."""
-    captions = CAPTIONS[:2]
+    captions = CAPTIONS[0], CAPTIONS[2]
     seen: list[tuple[Any, ...]] = []
     stock.scheduler = recording(family.sampler(tiny.sampler), seen)  # type: ignore[attr-defined]  # of PipelineFamily
     render(tiny, stock, [prompt(text, seed=seed, guidance=1.0) for seed, text in enumerate(captions)])

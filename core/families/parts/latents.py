@@ -29,3 +29,10 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
 def places(*sizes: int, device: torch.device) -> Tensor:
     """(product of the sizes, their number) float32: where each cell of a grid is, the last place changing fastest."""
     return torch.cartesian_prod(*(torch.arange(size, device=device) for size in sizes)).float()
+
+
+def squares_as_channels(latents: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, 4 C, h/2, w/2): each square of 2 x 2 is one place."""
+    count, channels, height, width = latents.shape
+    squares = latents.reshape(count, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return squares.reshape(count, channels * 4, height // 2, width // 2)

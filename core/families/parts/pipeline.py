@@ -150,6 +150,10 @@ class PipelineFamily(ABC):
     def kohya(self, module: str, layers: Iterable[str]) -> Mapping[str, str]:
         return {}
 
+    def long_standing(self, name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A text encoder's tensors under the names by which every release of transformers reads them."""
+        return long_standing_keys(state) if self.parts[name] == "CLIPTextModel" else state
+
     def index_entries(self) -> dict[str, Any]:
         """Beside modules, tokenizers and scheduler, what model_index.json says."""
         return {name: [None, None] if value is None else value for name, value in self.nothing.items()}
@@ -259,8 +263,7 @@ class PipelineFamily(ABC):
             save_file(state, place / "diffusion_pytorch_model.safetensors", metadata=header)
             return
         write_text_config(self.modules[name].config, self.parts[name], place)
-        state = long_standing_keys(state) if self.parts[name] == "CLIPTextModel" else state
-        save_file(state, place / "model.safetensors", metadata=header)
+        save_file(self.long_standing(name, state), place / "model.safetensors", metadata=header)
 
     def _index(self) -> dict[str, Any]:
         """What the stock pipeline is put together from."""

@@ -46,12 +46,40 @@ def gemma_tokenizer(text: str) -> Any:
     return GemmaTokenizerFast(vocab=vocabulary, merges=merges, add_bos_token=True)
 
 
-def learned(tokenizer: Any, texts: Sequence[str], specials: Sequence[str]) -> tuple[dict[str, int], list[Any]]:
-    """Vocabulary and merges, with all of our letters and words."""
+QWEN_WORDS = 512
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+)
+
+
+def qwen_tokenizer(*texts: str) -> Any:
+    """Of these texts each word is one token, as of the real one; for anything else there are the bytes."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import Qwen2TokenizerFast
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    vocabulary, merges = learned(learner, texts, [], pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|im_start|>", "<|im_end|>"]
+    return Qwen2TokenizerFast(vocab=vocabulary, merges=merges, extra_special_tokens=specials, chat_template=CHAT)
+
+
+def learned(
+    tokenizer: Any, texts: Sequence[str], specials: Sequence[str], letters: Sequence[str] = LETTERS
+) -> tuple[dict[str, int], list[Any]]:
+    """Vocabulary and merges, with all of these letters and our words."""
     from tokenizers.trainers import BpeTrainer
 
     trainer = BpeTrainer(
-        vocab_size=GEMMA_WORDS, special_tokens=list(specials), initial_alphabet=list(LETTERS), show_progress=False
+        vocab_size=500, special_tokens=list(specials), initial_alphabet=list(letters), show_progress=False
     )
     tokenizer.train_from_iterator([*texts, " ".join(WORDS), " ".join("a" * 9)], trainer)
     model = json.loads(tokenizer.to_str())["model"]
