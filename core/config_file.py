@@ -36,7 +36,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugin_problems: Plug
     config, more = validate(tree)
     problems += more
     if config is not None:
-        problems += missing_paths(config)
+        problems += [*missing_paths(config), *contradictions(config)]
     if config is None or problems:
         if plugin_problems is not None:
             problems += plugin_problems(readable_entries(tree), path.resolve().parent)
@@ -111,6 +111,13 @@ def missing_paths(config: Config) -> list[str]:
         for path in paths
         if not path.exists()
     ]
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """Keys that do not go together, with what to do."""
+    precision, dtype = config.train.precision, config.model.dtype
+    if dtype != "fp32" and precision == "fp32":
+        yield f"model.dtype  '{dtype}' needs a forward pass in half precision; set train.precision = '{dtype}'"
 
 
 def to_toml(config: Config) -> str:

@@ -67,7 +67,7 @@ class StableDiffusion3(PipelineFamily):
     def encode_text(self, tokens: Mapping[str, Tensor]) -> Conditioning:
         """The two CLIPs side by side, filled up with zeros to the width of the T5, whose tokens follow theirs."""
         (first, pooled), (second, pooled_2) = (
-            _read_clip(self.modules[name], tokens[name]) for name in (CLIP_L, CLIP_G)
+            encode_penultimate(self.modules[name], tokens[name], tokens[name].shape[1]) for name in (CLIP_L, CLIP_G)
         )
         clip, t5 = torch.cat([first, second], dim=-1), self._sentence(tokens)
         clip = pad(clip, (0, t5.shape[-1] - clip.shape[-1]))

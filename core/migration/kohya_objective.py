@@ -83,14 +83,13 @@ def _options(facts: Facts) -> dict[str, str]:
 
 
 def merged(value: Any, facts: Facts) -> Outcome:
-    """Adapters that become part of the model first; of several, the first."""
+    """An adapter that becomes part of the model first."""
     files = [text(file) for file in listed(value)]
-    strengths = listed(facts["base_weights_multiplier"] or 1.0)
+    strengths = listed(facts["base_weights_multiplier"] or 1.0) or [1.0]
+    if not files:
+        return OFF
     if len(files) > 1:
-        more = ", ".join(files[1:])
-        return (
-            by_hand(f"add a [[plugins]] table with a name for each of them, as for {files[0]}: {more}") if more else OFF
-        )
+        return by_hand(f"add a [[plugins]] table of {MERGE_LORA} with a name of its own for each of {', '.join(files)}")
     return taken(MERGE_LORA, file=files[0], strength=number(strengths[0]))
 
 

@@ -52,6 +52,8 @@ def read_literal(written: str) -> Any:
 
 def text_rate(value: Any, facts: Facts) -> Outcome:
     rates = [number(rate) for rate in listed(value)]
+    if not rates:
+        return UNSET
     if not rates[0]:
         return lacking("leave the text encoders out of model.train")
     remark = "one rate for all text encoders; [[train.parameters]] tells them apart" if len(set(rates)) > 1 else ""

@@ -49,7 +49,7 @@ def area_side(value: Any) -> int:
     """The side of the square of that area; of one side, of two, or of either as text."""
     parts = value.split(",") if isinstance(value, str) else listed(value)
     sides = [natural(part) for part in parts]
-    if len(sides) > 2:
+    if not 1 <= len(sides) <= 2:
         raise WrongValue("a side, or a width and a height", value)
     return round(math.sqrt(sides[0] * sides[-1]))
 

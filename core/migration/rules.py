@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import ConfigError
 from .outcome import NOTHING, OFF, UNKNOWN, UNSET, Outcome, Row, already, became, lacking, taken, without_effect
 
+LARGEST = 1e18
+"""No setting is beyond it."""
 GUESSED_STEPS = 1000
 """Of a run whose pictures cannot be counted."""
 
@@ -204,8 +206,8 @@ def number(value: Any) -> float:
         found = float(value)
     except (ValueError, OverflowError):
         raise WrongValue("a number", value) from None
-    if not math.isfinite(found):
-        raise WrongValue("a finite number", value)
+    if not abs(found) <= LARGEST:
+        raise WrongValue(f"a number up to {LARGEST:g}", value)
     return found
 
 

@@ -19,6 +19,7 @@ from events.payloads import (
     ExportContext,
     LossFunction,
     MetricsReady,
+    ModelReady,
     NoiseFunction,
     SampleContext,
     StepEnd,
@@ -407,3 +408,14 @@ class Seen(Plugin):
     @on("step.start")
     def keep(self, event: StepStart) -> None:
         self.batches.extend(event.batches)
+
+
+class Dtypes(Plugin):
+    """Keeps the dtypes of each module's weights, as trained."""
+
+    seen: ClassVar[dict[str, set[str]]] = {}
+
+    @on("model.ready")
+    def look(self, event: ModelReady) -> None:
+        for name, module in event.modules.items():
+            self.seen[name] = {str(weight.dtype) for weight in module.parameters()}

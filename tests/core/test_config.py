@@ -71,6 +71,12 @@ def test_an_override_of_an_unknown_key_is_refused_with_a_hint(write_config: Call
     assert "did you mean 'batch_size'?" in problems_of(write_config(), "train.batchsize=3")
 
 
+def test_weights_in_half_precision_need_a_forward_pass_in_it(write_config: Callable[..., Path]) -> None:
+    said = problems_of(write_config(), "model.dtype=bf16")
+    assert "model.dtype  'bf16' needs a forward pass in half precision; set train.precision = 'bf16'" in said
+    assert load_config(write_config(), ["model.dtype=bf16", "train.precision=bf16"]).model.dtype == "bf16"
+
+
 def test_the_resolved_config_reads_back_equal(write_config: Callable[..., Path]) -> None:
     plugins = '\n[[plugins]]\nuse = "a.B"\npriority = { "sample.caption" = 3 }\nwords = ["x", "ü \\"y\\""]\n'
     config = load_config(write_config(plugins), ["train.optimizer_options.betas=[0.9, 0.95]"])

@@ -108,6 +108,15 @@ def test_a_loss_that_is_not_finite_touches_no_weight(train: Callable[..., Run]) 
         train("run.name=stopped", "train.on_nonfinite=stop", "log.every_steps=1", *FUSED, plugins=spoil)
 
 
+def test_a_loss_that_is_not_finite_counts_even_where_gradients_are() -> None:
+    small = Small()
+    small.fused.attach()
+    before = [one.detach().clone() for one in small.model.parameters()]
+    small.backward(small.loss() + float("inf"))
+    assert small.fused.norm().isfinite()
+    assert all(torch.equal(one, old) for one, old in zip(small.model.parameters(), before, strict=True))
+
+
 def test_a_gradient_that_is_not_finite_leaves_its_own_weight_and_the_norm_tells() -> None:
     small = Small()
     small.fused.attach()

@@ -187,7 +187,7 @@ def some_of(values: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(data=st.data())
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_key_of_every_file_is_reported_once_and_in_its_order(data: st.DataObject) -> None:
     values = data.draw(some_of(ARGUMENTS | OF_PICTURES))
     tables = [data.draw(some_of(OF_PICTURES)) for _ in range(2)]
@@ -207,7 +207,7 @@ def test_every_key_of_every_file_is_reported_once_and_in_its_order(data: st.Data
 
 
 @given(data=st.data())
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_whatever_the_values_are_they_are_reported_or_refused_by_file_and_key(data: st.DataObject) -> None:
     def wild(values: dict[str, Any]) -> dict[str, Any]:
         drawn: dict[str, Any] = data.draw(st.dictionaries(st.sampled_from(sorted(values)), VALUES, max_size=3))

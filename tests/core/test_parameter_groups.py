@@ -222,7 +222,9 @@ def ruled(write_config: Callable[..., Path], train: Callable[..., Run]) -> Calla
 def test_frozen_weights_keep_every_bit_and_all_others_move(
     ruled: Callable[..., Run], train: Callable[..., Run]
 ) -> None:
-    before = exported(train("run.name=before", "train.steps=1", "train.learning_rate=1e-300", *EXPORT))  # nothing, in float32
+    before = exported(
+        train("run.name=before", "train.steps=1", "train.learning_rate=1e-300", *EXPORT)
+    )  # nothing, in float32
     after = exported(ruled("train.steps=3", *EXPORT))
     assert before.keys() == after.keys()
     for name, tensor in before.items():

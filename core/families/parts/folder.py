@@ -35,21 +35,24 @@ class ModelFolder:
 
         A run's folder stands for its newest export. Raises ConfigError for a single file of an unknown kind.
         """
-        place, said = model_place(table.path, "model.path"), table.prediction
-        notes = () if place == table.path else (f"{table.path} is a run; the model is its newest export, {place.name}",)
+        place = model_place(table.path, "model.path")
+        notes: list[str] = []
+        if place != table.path:
+            notes.append(f"{table.path} is a run; the model is its newest export, {place.name}")
         if not place.is_file():
-            return cls("model.path", place, prediction=said, notes=notes)
+            return cls("model.path", place, prediction=table.prediction, notes=tuple(notes))
         if table.base_config is not None:
             configs = model_place(table.base_config, "model.base_config")
-            return cls("model.base_config", configs, place, prediction=said, notes=notes)
+            return cls("model.base_config", configs, place, table.prediction, tuple(notes))
         standard = standard_of(place)
-        notes += (f"{place.name} is a single file of {standard.title}, read with the configs that are shipped for it",)
-        if said == "auto":
-            said = prediction_said_by(place) or said
-        if said == "auto" and standard.unsaid:
-            notes += (standard.unsaid,)
+        notes.append(
+            f"{place.name} is a single file of {standard.title}, read with the configs that are shipped for it"
+        )
+        prediction = table.prediction if table.prediction != "auto" else prediction_said_by(place) or "auto"
+        if prediction == "auto" and standard.unsaid:
+            notes.append(standard.unsaid)
         advice = f"if it is no usual {standard.title}, name a diffusers folder with its configs as model.base_config"
-        return cls("model.path", standard.folder, place, said, notes, advice)
+        return cls("model.path", standard.folder, place, prediction, tuple(notes), advice)
 
     def index(self) -> dict[str, Any]:
         """The folder's model_index.json. Raises ConfigError where there is none."""

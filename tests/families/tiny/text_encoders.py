@@ -61,5 +61,5 @@ def qwen25_vl() -> Any:
         "depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": WIDTH,
         "fullatt_block_indexes": [0],
     }  # fmt: skip
-    places = {name: 0 for name in ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")}
+    places = dict.fromkeys(("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"), 0)
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **places))
