@@ -80,8 +80,13 @@ class Exporter:
             }
         self.family.write(building, tensors, headers)
         if self.settings.single_file:
-            header = {"format": "pt", "modelspec.title": target.name} | headers[self.family.denoiser]
+            header = {"format": "pt", "modelspec.title": target.name} | self._said() | headers[self.family.denoiser]
             write_whole(self.family.single_file(tensors), header, target.with_name(f"{target.name}.safetensors"))
+
+    def _said(self) -> dict[str, str]:
+        """What a single file has no other place for, as the model specification of Stability AI words it."""
+        predicts = {"epsilon": "epsilon", "v_prediction": "v"}.get(self.family.schedule.prediction)
+        return {"modelspec.prediction_type": predicts} if predicts else {}
 
     def _let_plugins_write(self, building: Path, name: str, step: int, header: Mapping[str, str]) -> None:
         self.bus[EXPORT_WRITE].emit(

@@ -73,6 +73,7 @@ class Sana(PipelineFamily):
         """The autoencoder gives one latent and no posterior."""
         vae: Any = self.modules[VAE]
         latents = vae.encode(pixels.to(dtype_of(vae))).latent.float() * self.configs[VAE]["scaling_factor"]
+        latents = latents.contiguous()  # its last norm leaves the channels innermost
         return latents, torch.zeros_like(latents)
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from events.payloads import Conditioning
 
+from ..config import ModelTable
 from .parts.clip import encode_penultimate
 from .parts.latent_unet import UNET, VAE, LatentUNet
 from .parts.ldm_clip import openai_places, openclip_places
+from .parts.ldm_unet import PREFIX, unet_places
 from .parts.original import Places
 
 TEXT, TEXT_2 = "text_encoder", "text_encoder_2"
@@ -33,6 +35,20 @@ class StableDiffusionXL(LatentUNet):
     }
     tokenizer_folders = {TEXT: "tokenizer", TEXT_2: "tokenizer_2"}
     trainable = (UNET, TEXT, TEXT_2)
+
+    text_prefixes = ("lora_te1_", "lora_te2_")
+
+    @property
+    def architecture(self) -> str:
+        return "stable-diffusion-xl-v1-base"
+
+    def load(self, table: ModelTable, seed: int) -> None:
+        super().load(table, seed)
+        self._unet_places = unet_places(self.modules[UNET].state_dict())
+
+    def kohya_path(self, layer: str) -> str:
+        """In the original layout, in which sd-scripts trains XL."""
+        return self._unet_places[f"{layer}.weight"].name.removeprefix(PREFIX).removesuffix(".weight")
 
     def encode_text(self, tokens: Mapping[str, Tensor]) -> Conditioning:
         """`pooled` is of the first chunk of a caption."""

@@ -210,6 +210,11 @@ def test_what_the_files_leave_out_counts_as_there_by_default(write: Write) -> No
     assert migrated.tree["run"]["seed"] == 555
 
 
+def test_a_default_never_has_the_say_over_what_a_file_says() -> None:
+    tree = tree_of(convert(source_of(train={}, prompts={"seed": 3})))
+    assert (tree["run"]["seed"], tree["preview"]["seed"]) == (555, 3)
+
+
 # what the keys become
 
 
@@ -292,6 +297,7 @@ def test_the_optimizers_file_has_the_say_on_the_schedule_and_train_json_on_the_r
     tree = tree_of(rows)
     assert (tree["train"]["schedule"], tree["train"]["learning_rate"]) == ("constant", 3e-6)
     assert "lr of train.json" in row_of(rows, "base.lr").outcome.remark
+    assert row_of(rows, "lr_scheduler").outcome.remark == "the optimizer's file has the say"
     assert tree["train"]["text_encoder_learning_rate"] == 3e-7
     assert tree["train"]["optimizer_options"] == {"betas": [0.9, 0.99], "eps": 1e-8}
 

@@ -287,6 +287,7 @@ def test_secrets_are_never_shown(write: Write) -> None:
         ({"train_batch_size": 3}, "train.batch_size", 3),
         ({}, "data.max_aspect", 1.0),
         ({"enable_bucket": True, "resolution": 512}, "data.max_aspect", 4.0),
+        ({"enable_bucket": True, "resolution": 256}, "data.max_aspect", 1.0),
         ({"enable_bucket": True, "resolution": 512, "max_bucket_reso": 768}, "data.max_aspect", 3.0),
     ],
 )  # fmt: skip

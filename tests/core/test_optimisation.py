@@ -17,7 +17,7 @@ from tests.small_runs import Run, assert_same_state
 FREE = ("train.optimizer=schedulefree.AdamWScheduleFree", "train.weight_decay=0.1")
 PRODIGY = (
     "train.optimizer=prodigyopt.Prodigy", "train.learning_rate=1", "train.weight_decay=0",
-    "train.optimizer_options={d0=1e-5, betas=[0.9, 0.99]}", "train.warmup_steps=0",
+    "train.optimizer_options={d0=1e-6, safeguard_warmup=true}", "train.warmup_steps=0",
 )  # fmt: skip
 LION = ("train.optimizer=lion_pytorch.Lion", "train.learning_rate=1e-4")
 ADAFACTOR = ("train.optimizer=torch.optim.Adafactor", "train.learning_rate=1e-2")
@@ -111,7 +111,7 @@ def test_it_trains_and_a_resumed_run_ends_as_the_unbroken_one(
 def test_prodigys_estimate_grows_and_is_kept_with_the_groups(train: Callable[..., Run]) -> None:
     stored = train("train.steps=4", *PRODIGY).state()["state"]["optimizer"]["groups"]  # type: ignore[index]
     assert all(group["k"] == 4 for group in stored)
-    assert stored[0]["d"] > 1e-5
+    assert stored[0]["d"] > 1e-6
 
 
 def test_an_optimizer_that_cannot_skip_on_the_device_leaves_a_bad_step_out_all_the_same(
@@ -157,6 +157,7 @@ def test_evaluations_may_be_nested_and_may_fail() -> None:
         with evaluation_weights(optimizer):
             assert torch.equal(weight, within)
         assert torch.equal(weight, within)
+        assert optimizer.param_groups[0]["train_mode"] is False
     with pytest.raises(RuntimeError), evaluation_weights(optimizer):
         raise RuntimeError
     assert torch.equal(weight, before)

@@ -43,17 +43,22 @@ def watched(run: Run) -> Any:
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
-def test_the_forward_is_of_half_precision_and_what_comes_out_is_close(
+def test_forward_and_previews_are_of_half_precision_and_the_loss_is_close(
     train: Callable[..., Run], precision: str, dtype: torch.dtype
 ) -> None:
     settings = ("train.steps=2", "train.batch_size=5", "log.every_steps=1")
     whole = train("run.name=whole", *settings, plugins=METRICS)
-    half = train(*settings, f"train.precision={precision}", plugins=METRICS + WATCH)
+    half = train(*settings, f"train.precision={precision}", "preview.at_end=true", plugins=METRICS + WATCH)
     assert {seen for seen, _ in watched(half).seen} == {dtype}
     assert {tensor.dtype for tensor in weights(half).values() if tensor.is_floating_point()} == {torch.float32}
     for one, other in zip(metrics(half), metrics(whole), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.02)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.05)
+
+
+def test_modules_that_are_not_trained_compute_in_half_precision_too(train: Callable[..., Run]) -> None:
+    run = train("train.steps=1", 'model.train=["text_encoder"]', *FP16, plugins=WATCH)
+    assert {seen for seen, _ in watched(run).seen} == {torch.float16}
 
 
 def test_fp16_learns(train: Callable[..., Run]) -> None:

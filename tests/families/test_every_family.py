@@ -19,10 +19,11 @@ from safetensors import safe_open
 
 import tests.families.tiny
 from core.config import ModelTable
+from core.errors import ConfigError
 from core.families import Family, float_state, known_families, load_family, name_of
 from events.payloads import Prompt
 from tests.families.comparing import assert_same_weights
-from tests.families.tiny.kind import SIDE, Tiny
+from tests.families.tiny.kind import SIDES, Tiny
 from tests.small_runs import NAMES, PICTURES, Run, assert_same_state
 from tests.tiny_models import write_folder
 
@@ -34,6 +35,7 @@ Train = Callable[..., Run]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning:diffusers"),  # its arithmetic of numpy and torch
     pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),  # which its own Chroma uses
+    pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning"),  # torch's, of speed alone
 ]
 
 
@@ -91,7 +93,7 @@ def run(train: Train, tiny: Tiny, folder: Path, tmp_path: Path) -> Train:
             shutil.copy((PICTURES / name).with_suffix(suffix), pictures)
     settings = (
         f"model.path={folder}", "model.from_scratch=[]", f"model.train={json.dumps(tiny.train)}",
-        f"data.root={pictures}", f"data.resolution={SIDE}", f"data.max_tokens={tiny.max_tokens}",
+        f"data.root={pictures}", f"data.resolution={SIDES[0]}", f"data.max_tokens={tiny.max_tokens}",
         "train.batch_size=2", "train.warmup_steps=0", "export.dtype=fp32", "preview.count=1",
     )  # fmt: skip
     return lambda *overrides, **more: train(*settings, *overrides, **more)
@@ -128,13 +130,18 @@ def test_a_long_caption_is_read_as_far_as_the_limit_says(family: Family) -> None
     assert some == more
 
 
+def test_more_tokens_than_it_reads_are_refused_with_the_key(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.max_tokens  10007"):
+        load_family(ModelTable(path=folder), seed=0, max_tokens=10007)
+
+
 def test_the_denoiser_is_called_as_by_the_stock_pipeline(tiny: Tiny, stock: Any, family: Family) -> None:
     """What its scheduler is given at each step is what we predict for the same latents and time."""
     captions = CAPTIONS[0], CAPTIONS[2]
     seen: list[tuple[Any, ...]] = []
     stock.scheduler = recording(family.sampler(tiny.sampler), seen)  # type: ignore[attr-defined]  # of PipelineFamily
     render(tiny, stock, [prompt(text, seed=seed, guidance=1.0) for seed, text in enumerate(captions)])
-    geometry = torch.tensor([[SIDE, SIDE, 0, 0, SIDE, SIDE]] * 2)
+    geometry = torch.tensor([[*SIDES, 0, 0, *SIDES]] * 2)
     with torch.no_grad():
         conditioning = family.encode_text(family.tokenize(captions))
         for output, t, sample in seen:
@@ -149,21 +156,23 @@ def test_nothing_is_read_from_the_device_while_predicting(tiny: Tiny, folder: Pa
     for module in family.modules.values():
         module.to("meta")
     tokens = {name: ids.to("meta") for name, ids in family.tokenize(CAPTIONS[:2]).items()}
-    mean, _ = family.encode_images(torch.zeros(2, 3, SIDE, SIDE, device="meta"))
+    mean, _ = family.encode_images(torch.zeros(2, 3, *SIDES, device="meta"))
     t, geometry = torch.zeros(2, device="meta"), torch.zeros(2, 6, dtype=torch.int64, device="meta")
     assert family.predict(mean, t, family.encode_text(tokens), geometry).shape == mean.shape
 
 
-def test_latents_are_what_the_stock_pipeline_decodes(tiny: Tiny, stock: Any, family: Family) -> None:
+@pytest.mark.parametrize("deviations", [0.0, 1.0])
+def test_latents_are_what_the_stock_pipeline_decodes(tiny: Tiny, stock: Any, family: Family, deviations: float) -> None:
     """It shows the same for them as its autoencoder for the picture that they are of."""
-    pixels = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pixels = torch.rand(1, 3, *SIDES, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         mean, deviation = family.encode_images(pixels)
-        expected = (tiny.reconstruct(stock.vae, pixels) / 2 + 0.5).clamp(0, 1)
+        expected = (tiny.reconstruct(stock.vae, pixels, deviations) / 2 + 0.5).clamp(0, 1)
     assert mean.shape == deviation.shape
-    assert mean.shape[2:] == (SIDE // family.latent_scale,) * 2
+    assert mean.shape[2:] == tuple(side // family.latent_scale for side in SIDES)
     assert (mean.dtype, deviation.dtype) == (torch.float32, torch.float32)
-    stock.scheduler = arriving_at(family.sampler(tiny.sampler), tiny.pack(mean))  # type: ignore[attr-defined]  # of PipelineFamily
+    latents = tiny.pack(mean + deviations * deviation)
+    stock.scheduler = arriving_at(family.sampler(tiny.sampler), latents)  # type: ignore[attr-defined]  # of PipelineFamily
     found = render(tiny, stock, [prompt("", seed=0, guidance=1.0)], output_type="pt")
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -248,6 +257,18 @@ def test_a_run_renders_previews_and_exports_what_was_trained(run: Train, tiny: T
     assert (trained.folder / "previews/step-000001/grid.png").is_file()
 
 
+def test_it_trains_in_half_precision_from_caches_with_recomputed_activations(run: Train, tiny: Tiny) -> None:
+    """Nothing of it fails where tensors of several types meet."""
+    trained = run(
+        f"model.train={json.dumps(tiny.train[:1])}", "model.dtype=bf16", "model.vae_dtype=bf16", "train.steps=1",
+        "train.precision=bf16", "train.gradient_checkpointing=true", "cache.latents=true", "cache.text=true",
+        "preview.at_end=true", plugins='[[plugins]]\nuse = "plugins.metrics_file.MetricsFile"\n',
+    )  # fmt: skip
+    (line,) = (trained.folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["values"]["loss"] > 0
+    assert (trained.folder / "previews/step-000001/grid.png").is_file()
+
+
 def test_a_resumed_run_ends_as_the_unbroken_one(run: Train) -> None:
     whole = run("run.name=whole", "train.steps=3")
     run("run.name=parts", "train.steps=2")
@@ -255,7 +276,7 @@ def test_a_resumed_run_ends_as_the_unbroken_one(run: Train) -> None:
 
 
 def prompt(text: str, *, seed: int, guidance: float) -> Prompt:
-    return Prompt(text=text, negative="blue", seed=seed, width=SIDE, height=SIDE, steps=2, guidance=guidance)
+    return Prompt(text=text, negative="blue", seed=seed, height=SIDES[0], width=SIDES[1], steps=2, guidance=guidance)
 
 
 def render(tiny: Tiny, pipeline: Any, prompts: Sequence[Prompt], **more: Any) -> Any:
@@ -264,7 +285,7 @@ def render(tiny: Tiny, pipeline: Any, prompts: Sequence[Prompt], **more: Any) ->
     if tiny.takes_negative:
         words["negative_prompt"] = [one.negative for one in prompts]
     return pipeline(
-        **words, **tiny.call, **{tiny.guidance: prompts[0].guidance}, width=SIDE, height=SIDE,
+        **words, **tiny.call, **{tiny.guidance: prompts[0].guidance}, height=SIDES[0], width=SIDES[1],
         num_inference_steps=prompts[0].steps, generator=[torch.Generator().manual_seed(one.seed) for one in prompts], **more,
     ).images  # fmt: skip
 

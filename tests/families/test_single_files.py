@@ -16,6 +16,7 @@ from core.families.parts.folder import ModelFolder
 from core.families.parts.standard import STANDARD, standard_of
 from tests.families.comparing import assert_same_weights
 from tests.families.tiny import sd2, sdxl
+from tests.small_runs import Run
 from tests.tiny_models import tiny_pipeline, write_folder, write_single_file
 
 KINDS: dict[str, Callable[[], Any]] = {"sd1": tiny_pipeline, "sd2": sd2.make, "sdxl": sdxl.make}
@@ -213,3 +214,15 @@ def test_a_header_that_says_what_is_predicted_is_believed(
 def test_a_file_that_is_marked_as_predicting_v_is_believed(tmp_path: Path, save: Any) -> None:
     tensors = load_file(write_single_file(sdxl.make(), tmp_path / "model.safetensors"))
     assert notes_of(save(tensors | {"v_pred": torch.zeros(0)}))[0] == "v_prediction"
+
+
+@pytest.mark.parametrize(("made", "expected"), [("epsilon", "epsilon"), ("v_prediction", "v_prediction")])
+def test_a_file_that_we_export_says_what_its_model_predicts(
+    train: Callable[..., Run], tmp_path: Path, made: str, expected: str
+) -> None:
+    folder = write_folder(sd2.make(made), tmp_path / "model")
+    run = train(
+        f"model.path={folder}", "model.from_scratch=[]", "data.resolution=64", "train.steps=1", "train.batch_size=1",
+        "export.at_end=true", "export.single_file=true",
+    )  # fmt: skip
+    assert notes_of(run.folder / "exports/test-step-000001.safetensors")[0] == expected

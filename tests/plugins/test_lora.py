@@ -156,6 +156,37 @@ def test_layers_are_named_as_in_the_files_of_sd_scripts(fit: Train) -> None:
     assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha" in names
 
 
+def test_the_adapter_of_xl_is_named_as_sd_scripts_names_it_and_works_in_the_stock_pipeline(
+    train: Train, tmp_path: Path, prompt: str
+) -> None:
+    """Origin of the names: keys of LoRA files for Stable Diffusion XL by sd-scripts."""
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+
+    from tests.families.tiny.sdxl import MODELS
+
+    model = write_folder(MODELS[0].make(), tmp_path / "xl")
+    run = train(
+        f"model.path={model}", "model.from_scratch=[]", 'model.train=["unet", "text_encoder", "text_encoder_2"]',
+        "data.resolution=64", "train.steps=3", "train.learning_rate=0.05", "preview.at_end=true",
+        "preview.guidance=2.0", prompt, "export.at_end=true", "export.model=false", 'export.dtype="fp32"',
+        plugins=LORA.format("rank = 4\nalpha = 2.0"),
+    )  # fmt: skip
+    folder = export_of(run)
+    names = set(load_file(folder / f"{folder.name}.safetensors"))
+    assert "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
+    assert "lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in names
+    assert any(name.startswith("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.") for name in names)
+    for name in (WEIGHTS, f"{folder.name}.safetensors"):
+        pipeline = StableDiffusionXLPipeline.from_pretrained(model, local_files_only=True, add_watermarker=False)
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, steps_offset=1)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.load_lora_weights(folder, weight_name=name, local_files_only=True)
+        made = pipeline(["a fox"],
+            negative_prompt=[""], generator=[torch.Generator().manual_seed(0)], num_inference_steps=2,
+                        guidance_scale=2.0, width=64, height=64)  # fmt: skip
+        np.testing.assert_allclose(np.asarray(made.images[0]).astype(int), picture(run, 3), atol=1)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

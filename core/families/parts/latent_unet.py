@@ -75,17 +75,17 @@ class LatentUNet(PipelineFamily):
         return sampler_of(self.scheduler, name or "DDIMScheduler", clip_sample=False, steps_offset=1)
 
     def kohya(self, module: str, layers: Iterable[str]) -> Mapping[str, str]:
-        """The paths with underscores, after the module's prefix; a UNet of XL has its original names."""
+        """The paths with underscores, after the module's prefix."""
         if module == UNET:
-            return {layer: "lora_unet_" + self.unet_name(layer).replace(".", "_") for layer in layers}
+            return {layer: "lora_unet_" + self.kohya_path(layer).replace(".", "_") for layer in layers}
         prefixes = dict(zip(self.text_encoders, self.text_prefixes, strict=True))
         return kohya_names(prefixes[module], layers) if module in prefixes else {}
 
     text_prefixes: tuple[str, ...] = ("lora_te_",)
     """Of the text encoders' layers in sd-scripts' files."""
 
-    def unet_name(self, layer: str) -> str:
-        """Of a layer of the UNet, by its path in diffusers, as sd-scripts has it before it joins it by underscores."""
+    def kohya_path(self, layer: str) -> str:
+        """Of a layer of the UNet, whose path in diffusers it is for Stable Diffusion 1 and 2."""
         return layer
 
     @property

@@ -53,8 +53,8 @@ class PipelineFamily(ABC):
     """Modules that model.train may name, the denoiser first."""
     predictions: ClassVar[tuple[str, ...]] = ("flow",)
     """What the denoiser may predict: epsilon, v_prediction, sample, flow."""
-    nothing: ClassVar[Mapping[str, Any]] = {}
-    """Arguments of the pipeline for what this trainer does not use."""
+    nothing: Mapping[str, Any] = {}
+    """Arguments of the pipeline for what this trainer does not use, and settings of its own."""
 
     def __init__(self, folder: ModelFolder, max_tokens: int = 0) -> None:
         """Raises ConfigError for what the folder lacks, and for a `max_tokens` that the model cannot read."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import without_quantization
-from tests.families.tiny.kind import SIDE, Tiny
+from tests.families.tiny.kind import SIDES, Tiny
 from tests.families.tiny.text_encoders import WIDTH, clip_config, t5_encoder
 from tests.families.tiny.tokenizers import clip_tokenizer, t5_tokenizer
 from tests.tiny_models import disturb
@@ -57,7 +57,7 @@ def pack(latents: Tensor) -> Tensor:
 def unpack(tokens: Tensor) -> Tensor:
     from diffusers import FluxPipeline
 
-    unpacked: Tensor = FluxPipeline._unpack_latents(tokens, SIDE, SIDE, 8)
+    unpacked: Tensor = FluxPipeline._unpack_latents(tokens, *SIDES, 8)
     return unpacked
 
 

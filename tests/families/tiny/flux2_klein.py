@@ -45,7 +45,8 @@ def pack(latents: Tensor) -> Tensor:
 
 
 def unpack(tokens: Tensor) -> Tensor:
-    return tokens.transpose(1, 2).unflatten(2, (4, 4))
+    unpacked: Tensor = tokens.transpose(1, 2).unflatten(2, (4, 8))
+    return unpacked
 
 
 KLEIN = Tiny(

@@ -13,8 +13,9 @@ def as_is(latents: Tensor) -> Tensor:
     return latents
 
 
-def by_posterior(vae: Any, pixels: Tensor) -> Tensor:
-    picture: Tensor = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+def by_posterior(vae: Any, pixels: Tensor, deviations: float) -> Tensor:
+    posterior = vae.encode(pixels).latent_dist
+    picture: Tensor = vae.decode(posterior.mean + deviations * posterior.std).sample
     return picture
 
 
@@ -43,16 +44,16 @@ class Tiny:
     takes_negative: bool = True
     """Whether the stock pipeline knows a negative_prompt."""
     unpack: Callable[[Tensor], Tensor] = as_is
-    """What the stock pipeline denoises for a picture of 64 x 64 -> (B, C, h, w)."""
+    """What the stock pipeline denoises for a picture of SIDES -> (B, C, h, w)."""
     pack: Callable[[Tensor], Tensor] = as_is
     """The way back."""
-    reconstruct: Callable[[Any, Tensor], Tensor] = by_posterior
-    """What the autoencoder alone makes of pixels."""
+    reconstruct: Callable[[Any, Tensor, float], Tensor] = by_posterior
+    """What the autoencoder alone makes of pixels, so many deviations off the mean of their latents."""
     sampler: str = ""
     """The diffusers class of scheduler whose steps show the denoiser's output unchanged; empty: the model's own."""
     train: tuple[str, ...] = ("transformer",)
     """Modules to train."""
 
 
-SIDE = 64
-"""Of all pictures."""
+SIDES = (64, 128)
+"""Height and width of pictures that are rendered; those that are trained on are squares of the first."""

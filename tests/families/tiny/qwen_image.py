@@ -10,7 +10,7 @@ from core.families.qwen_image import TEMPLATE
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import film_autoencoder
 from tests.families.tiny.flux import pack, unpack
-from tests.families.tiny.kind import Tiny
+from tests.families.tiny.kind import Tiny, by_posterior
 from tests.families.tiny.text_encoders import WIDTH, qwen25_vl
 from tests.families.tiny.tokenizers import qwen_tokenizer
 from tests.tiny_models import disturb
@@ -44,9 +44,8 @@ def encode(pipeline: Any, captions: list[str]) -> Conditioning:
     return {"embeddings": pad(embeddings, (0, 0, 0, missing)), "mask": pad(mask, (0, missing)).bool()}
 
 
-def reconstruct(vae: Any, pixels: Tensor) -> Tensor:
-    film = vae.decode(vae.encode(pixels[:, :, None]).latent_dist.mode()).sample
-    picture: Tensor = film[:, :, 0]
+def reconstruct(vae: Any, pixels: Tensor, deviations: float) -> Tensor:
+    picture: Tensor = by_posterior(vae, pixels[:, :, None], deviations)[:, :, 0]
     return picture
 
 

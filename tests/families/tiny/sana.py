@@ -57,7 +57,7 @@ def encode(pipeline: Any, captions: list[str]) -> Conditioning:
     return {name: torch.cat([row[place] for row in rows]) for place, name in enumerate(("embeddings", "mask"))}
 
 
-def reconstruct(vae: Any, pixels: Tensor) -> Tensor:
+def reconstruct(vae: Any, pixels: Tensor, deviations: float) -> Tensor:
     picture: Tensor = vae.decode(vae.encode(pixels).latent).sample
     return picture
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from events.payloads import Conditioning
-from tests.families.tiny.kind import SIDE, Tiny
+from tests.families.tiny.kind import Tiny
 from tests.families.tiny.text_encoders import WIDTH, clip_config
 from tests.families.tiny.tokenizers import clip_tokenizer
 from tests.tiny_models import BETAS, disturb
@@ -60,7 +60,6 @@ SDXL = Tiny(
     make=make,
     encode=encode,
     text_keys={"text_encoder": KEY, "text_encoder_2": KEY},
-    call={"original_size": (SIDE, SIDE), "target_size": (SIDE, SIDE)},
     sampler="DDIMScheduler",
     train=("unet", "text_encoder", "text_encoder_2"),
 )
