@@ -3,6 +3,7 @@
 python run.py                            trains config.toml
 python run.py train my.toml --set train.steps=100
 python run.py data my.toml               says what it would train on; --html, --look N and --plan FILE show more
+python run.py import train.json          writes a config from that of another trainer
 python run.py plan | events | check | sample
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 ConfigPath = Annotated[Path, typer.Argument(help="the config file")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE", help="override a key; repeatable")]
-COMMANDS = ("train", "plan", "events", "sample", "check", "data")
+COMMANDS = ("train", "plan", "events", "sample", "check", "data", "import")
 DEFAULT_CONFIG = Path("config.toml")
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
@@ -140,6 +141,26 @@ def data(
         prune_caches(loaded, bus, source, yes=yes)
         return
     answer(Request(html=html, look=look, plan=plan_file, epochs=epochs, epoch=epoch), loaded, bus, source, typer.echo)
+
+
+@app.command("import")
+def import_files(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="train.json of EveryDream2; or arguments, command line or dataset_config of kohya's scripts",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="the config to write")] = Path("imported.toml"),
+    force: Annotated[bool, typer.Option("--force", help="replace it when it is there")] = False,
+) -> None:
+    """Write a config from files of EveryDream2 or of kohya's scripts, and say what became of each of their keys."""
+    from core.migration.migrate import import_config
+    from plugins.loading import plugin_problems
+
+    for line in import_config(files, out, force=force, plugin_problems=plugin_problems):
+        typer.echo(line)
 
 
 def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: bool) -> None:

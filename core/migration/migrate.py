@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..config import DataTable
-from ..config_file import PluginProblems, readable_entries, toml_value, validate
+from ..config_file import PluginProblems, contradictions, readable_entries, toml_value, validate
 from ..data.sets import READERS
 from ..errors import ConfigError, DataError
 from ..optimisation import optimizer_problems
@@ -77,7 +77,7 @@ def migrate(files: Sequence[Path], prompts_file: Path, plugin_problems: PluginPr
     config, problems = validate(tree)
     if config is None:
         raise ConfigError(", ".join(map(str, files)), [_with_source(problem, rows) for problem in problems])
-    to_do += optimizer_problems(config.train)
+    to_do += [*contradictions(config), *optimizer_problems(config.train)]
     if plugin_problems is not None:
         to_do += plugin_problems(readable_entries(tree), prompts_file.resolve().parent)
     return Migrated(tree=tree, rows=rows, to_do=tuple(dict.fromkeys(to_do)), prompts=prompts)

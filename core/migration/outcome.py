@@ -82,7 +82,7 @@ def tree_of(rows: Sequence[Row]) -> Tree:
     """The config that the rows make together; where two set one key the later counts, and defaults before all others."""
     tree: Tree = {}
     plugins: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.is_given):
         for path, value in row.outcome.keys.items():
             table, _, key = path.partition(".")
             values = tree.setdefault(table, {})

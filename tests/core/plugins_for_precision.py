@@ -33,7 +33,7 @@ class Amplify(Plugin):
 
 
 class Watch(Plugin):
-    """Counts the UNet's convolutions, with the dtype and layout of what came out, and whose weights lay how."""
+    """Counts the UNet's convolutions, with the dtype of what came out and whether all lay channels last, and how weights lay."""
 
     seen: list[tuple[torch.dtype, bool]]
     weights: Mapping[str, bool]
@@ -51,4 +51,5 @@ class Watch(Plugin):
         }
 
     def look(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self.seen.append((output.dtype, output.is_contiguous(memory_format=torch.channels_last)))
+        both = (inputs[0], output)
+        self.seen.append((output.dtype, all(one.is_contiguous(memory_format=torch.channels_last) for one in both)))
