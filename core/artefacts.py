@@ -61,7 +61,7 @@ class Artefacts:
     _asked: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(self, kind: str, reason: str) -> None:
-        """Have a `save`, a `preview` or an `evaluate` at the next boundary."""
+        """Have a `save`, a `preview`, an `evaluate` or an `export` at the next boundary."""
         self._asked.append((kind, reason))
 
     def at_start(self) -> None:
@@ -91,7 +91,7 @@ class Artefacts:
         every = position.settings.get("checkpoint.every_steps", self.config.checkpoint.every_steps)
         if "save" in asked or _due(step, every):
             self.save(position, metrics, asked.get("save", "every"))
-        if _due(step, self.config.export.every_steps):
+        if "export" in asked or _due(step, self.config.export.every_steps):
             self.export(step)
 
     def at_end(self, position: Position, metrics: MetricsRing, *, reason: str) -> None:
@@ -102,6 +102,8 @@ class Artefacts:
         if (self.config.preview.at_end and reason == "complete") or "preview" in asked:
             self._preview(position.step, asked.get("preview", "end"))
         self.save(position, metrics, reason)
+        if "export" in asked and not (reason == "complete" and self.config.export.at_end):
+            self.export(position.step)
 
     def save(self, position: Position, metrics: MetricsRing, reason: str) -> Path:
         """Write a checkpoint after the lanes are drained (P7); waits for the device."""

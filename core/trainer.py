@@ -256,7 +256,7 @@ class Trainer:
         )  # fmt: skip
 
     def _act_on_requests(self) -> None:
-        for request in self.control.take("stop", "save", "preview", "evaluate", "set", "skip_batch"):
+        for request in self.control.take("stop", "save", "preview", "evaluate", "export", "set", "skip_batch"):
             if request.kind == "stop":
                 self.stop_reason = self.stop_reason or request.reason or "asked to stop"
             elif request.kind == "set" and request.value is not None:

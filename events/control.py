@@ -19,7 +19,7 @@ SETTABLE: Mapping[str, int] = {
     "validation.every_steps": 0,
 }
 """The settings that may be changed while a run goes on, each with its least value."""
-RequestKind = Literal["stop", "save", "preview", "evaluate", "skip_batch", "set"]
+RequestKind = Literal["stop", "save", "preview", "evaluate", "export", "skip_batch", "set"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,10 @@ class Control:
     def evaluate(self, *, reason: str = "asked", asker: str = "") -> None:
         """Measure the loss on the validation sets at the next boundary."""
         self._ask(Request(kind="evaluate", reason=reason, asker=asker))
+
+    def export(self, *, reason: str = "asked", asker: str = "") -> None:
+        """Export the model at the next boundary."""
+        self._ask(Request(kind="export", reason=reason, asker=asker))
 
     def skip_batch(self, reason: str, *, asker: str = "") -> None:
         """Leave out the step that is about to be taken; only in `step.start`."""

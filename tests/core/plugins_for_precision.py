@@ -1,4 +1,4 @@
-"""Plugins for the tests of precision: a step whose gradients are too large for float16, and what a forward computes in."""
+"""Plugins for the tests of precision: gradients too large for float16, and what a forward pass computes in."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,14 +33,16 @@ class Amplify(Plugin):
 
 
 class Watch(Plugin):
-    """Counts the UNet's convolutions, with the dtype of what came out and whether all lay channels last, and how weights lay."""
+    """Counts the UNet's convolutions, what came out of each, and what lies channels last."""
 
     seen: list[tuple[torch.dtype, bool]]
+    entering: list[bool]
     weights: Mapping[str, bool]
 
     @on("model.ready")
     def watch(self, event: ModelReady) -> None:
-        self.seen = []
+        self.seen, self.entering = [], []
+        self.first = event.modules["unet"].get_submodule("conv_in")
         for module in event.modules["unet"].modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(self.look)
@@ -51,5 +53,6 @@ class Watch(Plugin):
         }
 
     def look(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        both = (inputs[0], output)
-        self.seen.append((output.dtype, all(one.is_contiguous(memory_format=torch.channels_last) for one in both)))
+        self.seen.append((output.dtype, output.is_contiguous(memory_format=torch.channels_last)))
+        if module is self.first:
+            self.entering.append(inputs[0].is_contiguous(memory_format=torch.channels_last))

@@ -172,6 +172,7 @@ def test_channels_last_lays_out_weights_and_activations_and_comes_out_close(trai
     assert not all(watched(plain).weights.values())
     assert all(watched(last).weights.values())
     assert all(is_last for _, is_last in watched(last).seen)
+    assert all(watched(last).entering)
     for name, tensor in weights(plain).items():
         torch.testing.assert_close(weights(last)[name], tensor, rtol=1e-3, atol=1e-3)
 

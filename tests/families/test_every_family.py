@@ -234,7 +234,7 @@ def same_pictures(tmp_path: Path) -> Path:
 
 def test_the_loss_on_four_pictures_falls_as_they_are_learned(run: Train, same_pictures: Path) -> None:
     trained = run(
-        "train.steps=24", "train.batch_size=4", "train.learning_rate=5e-3", "checkpoint.every_steps=0",
+        "train.steps=12", "train.batch_size=4", "train.learning_rate=1e-2", "checkpoint.every_steps=0",
         f'validation.sets={{same="{same_pictures}"}}', "validation.every_steps=0", "validation.repeats=4",
         plugins='[[plugins]]\nuse = "plugins.metrics_file.MetricsFile"\n',
     )  # fmt: skip
