@@ -135,7 +135,8 @@ class Artefacts:
                 name for name in own if own[name].shape != weights[name].shape
             ]
             raise CheckpointError(
-                f"{checkpoint.path} is of another model: {len(strange)} tensors differ, such as {strange[0]}"
+                f"{checkpoint.path} is of another model: {len(strange)} tensors differ, such as {strange[0]}; or"
+                " train.parameters or a plugin trains other weights now than it did"
             )
         with torch.no_grad():
             for name, tensor in own.items():

@@ -109,7 +109,7 @@ class TextualInversion(Plugin):
         text_model = getattr(module, "text_model", module)
         if getattr(text_model, "eos_token_id", None) == 2:
             # Old configs say 2, upon which transformers takes the largest id for the end; a new word's is larger.
-            text_model.eos_token_id = tokenizer.eos_token_id
+            text_model.eos_token_id = module.config.eos_token_id = tokenizer.eos_token_id
 
     def _start(self, tokenizer: Any, table: Any, initial: str) -> "Tensor":
         """(vectors, D): the embeddings of the known word, cut or repeated."""

@@ -64,13 +64,12 @@ class QwenImage(PipelineFamily):
         return PaddedTokenize(QWEN, self.tokenizers[QWEN], self.max_tokens + BEFORE_CAPTION, TEMPLATE)
 
     def encode_text(self, tokens: Mapping[str, Tensor]) -> Conditioning:
-        """The last states of the caption and what follows it in the template; zeros where it is filled up."""
+        """The last states of the caption and of what follows it in the template."""
         model: Any = self.modules[QWEN]
         mask = tokens[QWEN + MASK]
         seen = attention_to_earlier(mask, dtype_of(model))
         hidden = model.model.language_model(tokens[QWEN], attention_mask=seen, use_cache=False).last_hidden_state
-        caption = mask[:, BEFORE_CAPTION:].bool()
-        return {"embeddings": hidden[:, BEFORE_CAPTION:].where(caption[..., None], 0), "mask": caption}
+        return {"embeddings": hidden[:, BEFORE_CAPTION:], "mask": mask[:, BEFORE_CAPTION:].bool()}
 
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """A picture is a film of one frame."""

@@ -17,7 +17,8 @@ from core.data.plan import PlanSettings, plan_epoch
 from core.data.samples import SampleRoom
 from core.data.scan import scan
 from core.errors import DataError
-from core.families.parts.clip import ClipTokenize, load_tokenizer
+from core.families.parts.clip import ClipTokenize
+from core.families.parts.tokenizers import load_tokenizer
 from core.pictures.headers import HeaderCache
 from events.bus import Bus
 from events.payloads import STAND_IN, Batch
@@ -53,7 +54,7 @@ def load_epoch(
     geometry = assign_sizes(found, 32, table)
     settings = MakerSettings(seed=5, data=table, latent_scale=8, time_plugins=True)
     maker = SampleMaker(found, geometry, settings, PluginSource(build_plugins, tables, Path.cwd()))
-    room = SampleRoom(maker, ClipTokenize("text_encoder", load_tokenizer(STARTER / "tokenizer")))
+    room = SampleRoom(maker, ClipTokenize("text_encoder", load_tokenizer(STARTER / "tokenizer", "CLIPTokenizer")))
     loader = Loader(room, table, pin_memory=False, bus=Bus())
     try:
         plan_settings = PlanSettings(seed=5, batch_size=4, fill=fill)

@@ -34,7 +34,8 @@ def test_the_newest_export_that_is_a_model_is_meant(earlier: Path) -> None:
 
 
 def test_steps_count_as_numbers(earlier: Path, folder: Path) -> None:
-    shutil.copytree(folder, earlier / "exports/first-step-1000000")
+    for step in (999_999, 1_000_000):
+        shutil.copytree(folder, earlier / f"exports/first-step-{step}")
     assert newest_export(earlier) == earlier / "exports/first-step-1000000"
 
 

@@ -6,6 +6,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import Field
@@ -17,7 +18,14 @@ from events.plugin import PluginTable
 from events.testing import Harness
 from plugins.loading import build_plugin
 
-NEEDED = {"Webhook": {"url": "http://127.0.0.1:9/"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "LastLayers": {"layers": 1},
+    "MergeLora": {"file": "adapter.safetensors"},
+    "PriorPreservation": {"folder": "dogs"},
+    "Rhythm": {"what": "save", "epochs": 1},
+    "TextualInversion": {"words": {"<my-cat>": "cat"}},
+    "Webhook": {"url": "http://127.0.0.1:9/"},
+}
 """Settings without a default."""
 HEAVY = {"torch", "numpy", "PIL", "rich", "tensorboard", "diffusers", "transformers", "accelerate"}
 
