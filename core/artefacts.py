@@ -135,8 +135,8 @@ class Artefacts:
                 name for name in own if own[name].shape != weights[name].shape
             ]
             raise CheckpointError(
-                f"{checkpoint.path} is of another model: {len(strange)} tensors differ, such as {strange[0]}; or"
-                " train.parameters or a plugin trains other weights now than it did"
+                f"{checkpoint.path} is of another model, or other weights are trained now than then (train.parameters,"
+                f" or a plugin): {len(strange)} tensors differ, such as {strange[0]}"
             )
         with torch.no_grad():
             for name, tensor in own.items():

@@ -152,7 +152,7 @@ def trained_modules(table: ModelTable) -> tuple[str, ...]:
 
 
 def detect_family(table: ModelTable) -> type[PipelineFamily]:
-    """The family of a diffusers folder by the pipeline class it names; of a single file, by that of its base_config."""
+    """The family of a diffusers folder by the pipeline class it names; of a single file, by its tensors or its base_config."""
     folder = ModelFolder.of(table)
     pipeline = folder.index().get("_class_name")
     for kind in known_families():

@@ -27,7 +27,7 @@ from tests.families.tiny.kind import SIDES, Tiny
 from tests.small_runs import NAMES, PICTURES, Run, assert_same_state
 from tests.tiny_models import write_folder
 
-CAPTIONS = ["a red heart", "", "Ünïcode, 3 OWLS' nest!", "very " * 40]
+CAPTIONS = ["a red heart", "", "3 OWLS' nest, Ünïcode!", "very " * 40]
 ROOMS = [importlib.import_module(f"{tests.families.tiny.__name__}.{found.name}")
          for found in pkgutil.iter_modules(tests.families.tiny.__path__)]  # fmt: skip
 MODELS: list[Tiny] = [model for room in ROOMS for model in getattr(room, "MODELS", ())]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.families.tiny.tokenizers import GEMMA_WORDS, QWEN_WORDS, T5_WORDS
+from tests.families.tiny.small_tokenizers import GEMMA_WORDS, QWEN_WORDS, T5_WORDS
 from tests.tiny_models import LENGTH
 
 WIDTH = 16
