@@ -1,4 +1,7 @@
-"""PixArt-alpha: as its successor Sigma, with shorter captions, and told sizes in its larger models (Chen et al. 2023, 2310.00426)."""
+"""PixArt-alpha: as its successor Sigma, with shorter captions (Chen et al. 2023, 2310.00426).
+
+Its larger models are told the sizes of pictures.
+"""
 
 from .pixart import PixArtSigma
 

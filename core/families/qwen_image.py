@@ -1,4 +1,7 @@
-"""Qwen-Image: a transformer over picture and text together, trained as a flow; captions by Qwen2.5-VL (Wu et al. 2025, 2508.02324)."""
+"""Qwen-Image: a transformer over picture and text together, trained as a flow (Wu et al. 2025, 2508.02324).
+
+Captions are read by Qwen2.5-VL.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,6 +1,6 @@
-"""Sana: linear attention over latents of 32 pixels each, trained as a flow; captions by Gemma 2 (Xie et al. 2024, 2410.10629).
+"""Sana: linear attention over latents of 32 x 32 pixels, trained as a flow (Xie et al. 2024, 2410.10629).
 
-An instruction that asks the language model for more detail stands before every caption but the empty one, which
+Captions are read by Gemma 2. An instruction that asks it for more detail stands before all but the empty one, which
 is read bare, as the stock pipeline reads what it guides away from.
 """
 

@@ -1,7 +1,7 @@
-"""Stable Diffusion 3 and 3.5: a transformer over picture and text together, trained as a flow (Esser et al. 2024, 2403.03206).
+"""Stable Diffusion 3 and 3.5: a transformer over picture and text together (Esser et al. 2024, 2403.03206).
 
-Two CLIP text encoders and a T5 read each caption. A folder may be without the T5, whose place zeros then take, as in
-the stock pipeline.
+It is trained as a flow. Two CLIP text encoders and a T5 read each caption. A folder may be without the T5, whose
+place zeros then take, as in the stock pipeline.
 """
 
 from collections.abc import Mapping

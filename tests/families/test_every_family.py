@@ -1,4 +1,4 @@
-"""A model of every family is read, encodes captions, predicts, trains, and is written as the stock pipeline would have it.
+"""A model of every family is read, encodes captions, predicts, trains and is written as the stock pipeline has it.
 
 Each is a small model of random weights, made of its real classes, in `tests/families/tiny/`.
 """

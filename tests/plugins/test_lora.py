@@ -187,6 +187,29 @@ def test_the_adapter_of_xl_is_named_as_sd_scripts_names_it_and_works_in_the_stoc
         np.testing.assert_allclose(np.asarray(made.images[0]).astype(int), picture(run, 3), atol=1)
 
 
+def test_the_adapter_of_a_transformer_works_in_the_stock_pipeline(train: Train, tmp_path: Path, prompt: str) -> None:
+    from diffusers import FluxPipeline
+
+    from tests.families.tiny.flux import MODELS
+
+    tiny = MODELS[0]
+    model = write_folder(tiny.make(), tmp_path / "flux")
+    run = train(
+        f"model.path={model}", "model.from_scratch=[]", "model.train=[]", f"data.max_tokens={tiny.max_tokens}",
+        "data.resolution=64", "train.steps=3", "train.learning_rate=0.05", "preview.at_end=true",
+        "preview.guidance=2.0", prompt, "export.at_end=true", "export.model=false", 'export.dtype="fp32"',
+        plugins=LORA.format('rank = 4\nalpha = 2.0\ntargets = ["transformer_blocks.*.attn.*", "*.proj_out"]'),
+    )  # fmt: skip
+    folder = export_of(run)
+    assert [path.name for path in folder.iterdir()] == [WEIGHTS]  # sd-scripts joins layers that are apart here
+    pipeline = FluxPipeline.from_pretrained(model, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(folder, weight_name=WEIGHTS, local_files_only=True)
+    made = pipeline(["a fox"], generator=[torch.Generator().manual_seed(0)], num_inference_steps=2,
+                    guidance_scale=2.0, width=64, height=64, max_sequence_length=tiny.max_tokens)  # fmt: skip
+    np.testing.assert_allclose(np.asarray(made.images[0]).astype(int), picture(run, 3), atol=1)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

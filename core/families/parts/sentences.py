@@ -1,4 +1,4 @@
-"""Text encoders that read whole sentences, such as T5 and language models: how much they read, and what of it counts."""
+"""Text encoders that read whole sentences, such as T5 and language models: how much they read, what of it counts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,8 @@ from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import without_quantization
 from tests.families.tiny.flux import pack, unpack
 from tests.families.tiny.kind import Tiny
-from tests.families.tiny.text_encoders import t5_encoder
 from tests.families.tiny.small_tokenizers import t5_tokenizer
+from tests.families.tiny.text_encoders import t5_encoder
 from tests.tiny_models import disturb
 
 TOKENS = 12

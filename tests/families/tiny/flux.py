@@ -9,8 +9,8 @@ from torch import Tensor
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import without_quantization
 from tests.families.tiny.kind import SIDES, Tiny
-from tests.families.tiny.text_encoders import WIDTH, clip_config, t5_encoder
 from tests.families.tiny.small_tokenizers import clip_tokenizer, t5_tokenizer
+from tests.families.tiny.text_encoders import WIDTH, clip_config, t5_encoder
 from tests.tiny_models import disturb
 
 TOKENS = 12

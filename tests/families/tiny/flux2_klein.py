@@ -8,8 +8,8 @@ from torch import Tensor
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import normalising_autoencoder
 from tests.families.tiny.kind import Tiny
-from tests.families.tiny.text_encoders import qwen3
 from tests.families.tiny.small_tokenizers import qwen_tokenizer
+from tests.families.tiny.text_encoders import qwen3
 from tests.tiny_models import disturb
 
 TOKENS = 24

@@ -8,8 +8,8 @@ import torch
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import kl_autoencoder
 from tests.families.tiny.kind import Tiny
-from tests.families.tiny.text_encoders import t5_encoder
 from tests.families.tiny.small_tokenizers import t5_tokenizer
+from tests.families.tiny.text_encoders import t5_encoder
 from tests.tiny_models import disturb
 
 TOKENS = 12

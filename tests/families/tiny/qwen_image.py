@@ -11,8 +11,8 @@ from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import film_autoencoder
 from tests.families.tiny.flux import pack, unpack
 from tests.families.tiny.kind import Tiny, by_posterior
-from tests.families.tiny.text_encoders import WIDTH, qwen25_vl
 from tests.families.tiny.small_tokenizers import qwen_tokenizer
+from tests.families.tiny.text_encoders import WIDTH, qwen25_vl
 from tests.tiny_models import disturb
 
 TOKENS = 16

@@ -9,8 +9,8 @@ from torch import Tensor
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import deep_compression_autoencoder
 from tests.families.tiny.kind import Tiny
-from tests.families.tiny.text_encoders import WIDTH, gemma2
 from tests.families.tiny.small_tokenizers import gemma_tokenizer
+from tests.families.tiny.text_encoders import WIDTH, gemma2
 from tests.tiny_models import disturb
 
 TOKENS = 12

@@ -7,8 +7,8 @@ import torch
 
 from tests.families.tiny.kind import Tiny
 from tests.families.tiny.sd import encode
-from tests.families.tiny.text_encoders import clip_config
 from tests.families.tiny.small_tokenizers import clip_tokenizer
+from tests.families.tiny.text_encoders import clip_config
 from tests.tiny_models import BETAS, disturb
 
 

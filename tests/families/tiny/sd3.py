@@ -1,4 +1,4 @@
-"""Stable Diffusion 3, and 3.5 in its medium size (two kinds of attention in a layer, normalised queries) without the T5."""
+"""Stable Diffusion 3; and 3.5 of medium size (two kinds of attention in a layer, normalised queries) without T5."""
 
 from functools import partial
 from typing import Any
@@ -8,8 +8,8 @@ import torch
 from events.payloads import Conditioning
 from tests.families.tiny.autoencoders import without_quantization
 from tests.families.tiny.kind import Tiny
-from tests.families.tiny.text_encoders import WIDTH, clip_config, t5_encoder
 from tests.families.tiny.small_tokenizers import clip_tokenizer, t5_tokenizer
+from tests.families.tiny.text_encoders import WIDTH, clip_config, t5_encoder
 from tests.tiny_models import disturb
 
 TOKENS = 12

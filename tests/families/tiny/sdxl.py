@@ -6,8 +6,8 @@ import torch
 
 from events.payloads import Conditioning
 from tests.families.tiny.kind import Tiny
-from tests.families.tiny.text_encoders import WIDTH, clip_config
 from tests.families.tiny.small_tokenizers import clip_tokenizer
+from tests.families.tiny.text_encoders import WIDTH, clip_config
 from tests.tiny_models import BETAS, disturb
 
 WIDTH_2, POOLED, SIZES = 24, 12, 8
