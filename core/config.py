@@ -90,7 +90,8 @@ class DataTable(Table):
         (), description="settings of the files beside pictures to leave out, such as cond_dropout"
     )
     max_tokens: NonNegativeInt = Field(
-        0, description="tokens of a caption that are read; 0: as many as the model was made for; CLIP reads 75 at a time"
+        0,
+        description="tokens of a caption that are read; 0: as many as the model was made for; CLIP reads 75 at a time",
     )
     resolution: OneOrMore = Field(
         (512,), description="pictures are trained at about resolution x resolution pixels; several take turns"
@@ -215,7 +216,9 @@ class PreviewTable(Table):
     guidance: Scales = Field(
         (7.0,), description="classifier-free guidance scale, 1 or less switches it off; several are shown side by side"
     )
-    scheduler: str = Field("", description="diffusers class that samples, such as EulerDiscreteScheduler; or the family's")
+    scheduler: str = Field(
+        "", description="diffusers class that samples, such as EulerDiscreteScheduler; or the family's"
+    )
     seed: NonNegativeInt = Field(0, description="of the first picture's noise; the next has the next")
     batch_size: PositiveInt = Field(4, description="pictures rendered at once")
 
