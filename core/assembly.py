@@ -43,7 +43,7 @@ from .data.samples import Missing, SampleRoom
 from .data.sets import DataSet, DataSets, FoundSets, find_sets, prepare_sets
 from .device import Device
 from .export import DTYPES
-from .families import Family, load_family, trained_modules
+from .families import Family, load_family, require_exportable, trained_modules
 from .fused_backward import FusedBackward
 from .idle import IdleModules
 from .learning_rate import learning_rate_factor
@@ -135,6 +135,7 @@ class Assembly:
     def _load(self, found: FoundSets) -> tuple[Family, Device, DataSets, Trained]:
         """The model on its device, and the data at the sizes that it takes."""
         device = self._device = Device(self.config.train)
+        require_exportable(self.config.model, self.config.export)
         family = load_family(self.config.model, seed=self.run.seed, max_tokens=self.config.data.max_tokens)
         folder = self.folder.path / "items"
         sets = prepare_sets(found, family, self.config, self.bus, self.run, folder)

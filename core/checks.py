@@ -9,7 +9,7 @@ from .config import Config
 from .data.scan import scan
 from .data.sets import header_cache, require_readers
 from .errors import ConfigError, TrainerError
-from .families import find_family, load_data_side, name_of, trained_modules
+from .families import find_family, load_data_side, name_of, require_exportable, trained_modules
 from .fused_backward import fused_backward_problems
 from .optimisation import optimizer_problems
 from .prompts import read_prompts, setting_problems
@@ -34,6 +34,7 @@ def check(config: Config, bus: Bus) -> Iterator[str]:
 
 def _model(config: Config) -> str:
     family = name_of(find_family(config.model))
+    require_exportable(config.model, config.export)
     return f"model     {config.model.path} (family {family}), training {', '.join(trained_modules(config.model))}"
 
 

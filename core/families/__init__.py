@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from events.payloads import AdapterNames, Conditioning, NoiseSchedule, Prompt
 
-from ..config import ModelTable
+from ..config import ExportTable, ModelTable
 from ..errors import ConfigError
 from .parts.folder import ModelFolder
 from .parts.pipeline import PipelineFamily
@@ -149,6 +149,14 @@ def name_of(kind: type[PipelineFamily]) -> str:
 def trained_modules(table: ModelTable) -> tuple[str, ...]:
     """What `model.train` names, or else the denoiser."""
     return table.train or find_family(table).trainable[:1]
+
+
+def require_exportable(table: ModelTable, export: ExportTable) -> None:
+    """Raises ConfigError for a form of export that the family has not, before anything is trained."""
+    kind = find_family(table)
+    if export.single_file and export.model and not kind.single_files:
+        found = f"export.single_file  a {name_of(kind)} model has no single-file layout; leave it false"
+        raise ConfigError("config", [found])
 
 
 def detect_family(table: ModelTable) -> type[PipelineFamily]:

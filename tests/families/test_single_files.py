@@ -226,3 +226,14 @@ def test_a_file_that_we_export_says_what_its_model_predicts(
         "export.at_end=true", "export.single_file=true",
     )  # fmt: skip
     assert notes_of(run.folder / "exports/test-step-000001.safetensors")[0] == expected
+
+
+def test_a_family_that_is_never_one_file_says_so_before_anything_is_trained(tmp_path: Path) -> None:
+    from core.config import ExportTable
+    from core.families import require_exportable
+    from tests.families.tiny.flux import MODELS
+
+    table = ModelTable(path=write_folder(MODELS[0].make(), tmp_path / "flux"))
+    with pytest.raises(ConfigError, match=r"export\.single_file  a flux model has no single-file layout"):
+        require_exportable(table, ExportTable(single_file=True))
+    require_exportable(table, ExportTable(single_file=True, model=False))

@@ -28,6 +28,7 @@ class LatentUNet(PipelineFamily):
 
     denoiser = UNET
     predictions = ("epsilon", "v_prediction", "sample")
+    single_files = True
 
     def __init__(self, folder: ModelFolder, max_tokens: int = 0) -> None:
         super().__init__(folder, max_tokens)

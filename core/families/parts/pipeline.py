@@ -53,6 +53,8 @@ class PipelineFamily(ABC):
     """Modules that model.train may name, the denoiser first."""
     predictions: ClassVar[tuple[str, ...]] = ("flow",)
     """What the denoiser may predict: epsilon, v_prediction, sample, flow."""
+    single_files: ClassVar[bool] = False
+    """Whether it is known as a single file too, whose `layout` it then has."""
     nothing: Mapping[str, Any] = {}
     """Arguments of the pipeline for what this trainer does not use, and settings of its own."""
 
@@ -110,7 +112,7 @@ class PipelineFamily(ABC):
 
     @property
     def layout(self) -> Mapping[str, Places]:
-        """By module, where its tensors lie in a single file; empty where the family is never one."""
+        """By module, where its tensors lie in a single file."""
         return {}
 
     @property
@@ -165,7 +167,7 @@ class PipelineFamily(ABC):
         for note in self.folder.notes:
             log.info("model.path: %s", note)
         self.use_scheduler(load_scheduler(self.folder, self.predictions, self.folder.prediction))
-        if self.folder.single_file is not None and not self.layout:
+        if self.folder.single_file is not None and not self.single_files:
             raise ConfigError(
                 "model", [f"model.path  {table.path} is a single file; of this family, a diffusers folder is read"]
             )
@@ -220,7 +222,7 @@ class PipelineFamily(ABC):
 
     def single_file(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Raises ValueError where the family has no such layout, or no place for a tensor in it."""
-        if not self.layout:
+        if not self.single_files:
             raise ValueError(f"{self.pipelines[0]} has no single-file layout that could be written")
         return to_original(tensors, self.layout)
 
