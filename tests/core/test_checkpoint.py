@@ -40,6 +40,30 @@ def test_the_newest_is_by_step_and_older_ones_go_only_after_it(folder: Checkpoin
     assert folder.newest()[0].step == 1000  # type: ignore[union-attr]
 
 
+def kept(folder: CheckpointFolder) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.folder.iterdir())
+
+
+def test_those_at_a_multiple_of_some_steps_stay_for_good(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1, keep_every=4)
+    for step in range(2, 15, 2):
+        folder.save(step, contents())
+    assert kept(folder) == [4, 8, 12, 14]
+
+
+def test_whoever_is_asked_may_let_others_stay_and_never_the_newest_go(tmp_path: Path) -> None:
+    folder, asked = CheckpointFolder(tmp_path, keep=1), []
+
+    def let_odd_ones_stay(new: int, going: tuple[int, ...]) -> tuple[int, ...]:
+        asked.append((new, going))
+        return tuple(step for step in going if step % 2 == 0)
+
+    for step in (1, 2, 3, 4):
+        folder.save(step, contents(), let_odd_ones_stay)
+    assert kept(folder) == [1, 3, 4]
+    assert asked == [(2, (1,)), (3, (2, 1)), (4, (3, 1))]
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.json", "note.txt", MANIFEST])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "empty"])
 def test_a_damaged_file_makes_the_one_before_it_the_newest(folder: CheckpointFolder, name: str, damage: str) -> None:
