@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.noise_schedule import DiscreteSchedule
+from core.noise_schedule import DiscreteSchedule, FlowSchedule
 from tests.tiny_models import BETAS
 
 T = torch.tensor([0, 1, 499, 998, 999])
@@ -88,3 +88,28 @@ def test_moving_keeps_it_as_it_is(prediction: str) -> None:
     moved = schedule(prediction).to(torch.device("cpu"))
     assert moved.prediction == prediction
     assert torch.equal(moved.abar, schedule().abar)
+
+
+def test_a_flow_goes_along_a_line_as_the_scheduler_of_diffusers_does() -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler, generator = FlowMatchEulerDiscreteScheduler(), torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(3, 4, 8, 8, generator=generator)
+    t = scheduler.timesteps[[10, 500, 990]]
+    torch.testing.assert_close(FlowSchedule().add_noise(latents, noise, t), scheduler.scale_noise(latents, t, noise))
+
+
+def test_the_target_of_a_flow_is_the_velocity_along_that_line() -> None:
+    latents, noise, flow = torch.full((1, 1, 2, 2), 3.0), torch.full((1, 1, 2, 2), -1.0), FlowSchedule()
+    steps = [flow.add_noise(latents, noise, torch.tensor([t])) for t in (400.0, 500.0)]
+    torch.testing.assert_close((steps[1] - steps[0]) / 0.1, flow.target(latents, noise, torch.tensor([450.0])))
+
+
+def test_the_shares_of_a_flow_are_real_timesteps_with_some_noise_at_least() -> None:
+    flow = FlowSchedule()
+    assert flow.at(torch.tensor([0.0, 0.25, 1.0])).tolist() == [1.0, 250.0, 1000.0]
+    assert flow.snr(torch.tensor([500.0, 1000.0])).tolist() == [1.0, 0.0]
+
+
+def test_the_shares_of_discrete_steps_are_whole_and_end_with_the_last() -> None:
+    assert schedule().at(torch.tensor([0.0, 0.5, 0.9999, 1.0])).tolist() == [0, 500, 999, 999]
