@@ -180,6 +180,7 @@ class ExportWrite:
     header: Mapping[str, str]
     """Of the denoiser's file, for a safetensors header."""
     names: AdapterNames
+    """How other programs call the layers of the modules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

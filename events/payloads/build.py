@@ -97,6 +97,7 @@ class ModelContext:
     steps: int
     """Optimizer steps of the whole run."""
     names: AdapterNames
+    """How other programs call the layers of the modules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
