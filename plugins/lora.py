@@ -63,8 +63,7 @@ class Lora(Plugin):
             raise ValueError(f"modules has {strange[0]!r}, which is none of model.train: {', '.join(context.trained)}")
         chosen = self._choose(modules)
         for name, layers in chosen.items():
-            modules[name].requires_grad_(False)
-            with seeded_initialisation(context.run.seed, self.name, name):
+            with seeded_initialisation(context.run.seed, self.name, name):  # peft freezes whatever it does not add
                 inject_adapter_in_model(self._config(layers), modules[name], adapter_name=NAME)
             for path, weight in modules[name].named_parameters():
                 if "lora_" in path:

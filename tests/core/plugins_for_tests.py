@@ -419,3 +419,17 @@ class Dtypes(Plugin):
     def look(self, event: ModelReady) -> None:
         for name, module in event.modules.items():
             self.seen[name] = {str(weight.dtype) for weight in module.parameters()}
+
+
+class Targets(Plugin):
+    """Keeps what is to be predicted."""
+
+    seen: ClassVar[list[Any]] = []
+
+    @build("loss")
+    def keep(self, loss: LossFunction, parts: StepParts) -> LossFunction:
+        def kept(prediction: "Tensor", target: "Tensor", t: "Tensor", batch: Batch) -> "Tensor":
+            self.seen.append(target.detach().clone())
+            return loss(prediction, target, t, batch)
+
+        return kept

@@ -24,6 +24,7 @@ from plugins.noise_offset import NoiseOffset
 from plugins.pyramid_noise import PyramidNoise, coarse_levels, with_levels
 from plugins.timesteps import Timesteps, resolution_shift
 from plugins.zero_terminal_snr import ZeroTerminalSnr
+from tests.core.plugins_for_tests import Targets
 from tests.small_runs import Run
 from tests.tiny_models import BETAS
 
@@ -190,6 +191,17 @@ def test_the_input_is_perturbed_by_the_papers_deviation_and_the_target_is_not() 
     streams, latents = PlaceStreams(CPU, 7, "noise"), [torch.zeros(1, 4, 16, 16)]
     drawn_noise = draw_each(perturbed.noise, latents, streams, [(0,)])
     assert torch.equal(drawn_noise, draw_each(objective().noise, latents, streams, [(0,)]))
+
+
+def test_what_a_run_has_to_predict_is_the_noise_without_its_perturbation(train: Callable[..., Run]) -> None:
+    """However strong that is."""
+    Targets.seen.clear()
+    plugins = '[[plugins]]\nuse = "tests.core.plugins_for_tests.Targets"\n'
+    train("run.name=plain", "train.steps=1", plugins=plugins)
+    plugins += '[[plugins]]\nuse = "plugins.input_perturbation.InputPerturbation"\nstrength = 100.0\n'
+    train("run.name=perturbed", "train.steps=1", plugins=plugins)
+    plain, perturbed = Targets.seen
+    assert torch.equal(plain, perturbed)
 
 
 def test_the_zero_terminal_schedule_is_the_papers_algorithm() -> None:
