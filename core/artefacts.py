@@ -190,6 +190,7 @@ class Artefacts:
             plugin_tensors |= tensors
         state = {
             "run": self.run.name,
+            "model": self.family.origin,
             "position": position.state(),
             "optimizer": optimizer_tree,
             "step": step_tree,

@@ -36,7 +36,7 @@ from events.payloads import (
 from .artefacts import Artefacts
 from .cache.caches import Caches
 from .cache.parts import CacheParts
-from .config import Config, PluginSource
+from .config import Config, ModelTable, PluginSource
 from .data.loader import Loader
 from .data.maker import MakerSettings, SampleMaker
 from .data.samples import Missing, SampleRoom
@@ -135,8 +135,8 @@ class Assembly:
     def _load(self, found: FoundSets) -> tuple[Family, Device, DataSets, Trained]:
         """The model on its device, and the data at the sizes that it takes."""
         device = self._device = Device(self.config.train)
-        require_exportable(self.config.model, self.config.export)
-        family = load_family(self.config.model, seed=self.run.seed, max_tokens=self.config.data.max_tokens)
+        require_exportable(self._model, self.config.export)
+        family = load_family(self._model, seed=self.run.seed, max_tokens=self.config.data.max_tokens)
         folder = self.folder.path / "items"
         sets = prepare_sets(found, family, self.config, self.bus, self.run, folder)
         return family, device, sets, self._prepare(family, device)
@@ -146,7 +146,15 @@ class Assembly:
 
     @property
     def _trained(self) -> tuple[str, ...]:
-        return trained_modules(self.config.model)
+        return trained_modules(self._model)
+
+    @property
+    def _model(self) -> ModelTable:
+        """As the config has it; a run that goes on has the model it began with, whatever its path means by now."""
+        table, checkpoint = self.config.model, self.folder.checkpoint
+        if checkpoint is None:
+            return table
+        return table.model_copy(update={"path": Path(checkpoint.json("state").get("model", table.path))})
 
     def _prepare(self, family: Family, device: Device) -> Trained:
         """Compose modules, groups and optimizer, and bring them to the device."""

@@ -72,6 +72,10 @@ class Family(DataSide, AdapterNames, Protocol):
         """The name of the module that predicts; every other trained one is a text encoder."""
 
     @property
+    def origin(self) -> str:
+        """The folder or file that the model was read from."""
+
+    @property
     def image_encoder(self) -> str:
         """The name of the module behind `encode_images`."""
 

@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.families import Family, find_family, load_data_side, name_of
 from core.families.parts.folder import ModelFolder, newest_export
 from tests.families.comparing import assert_same_weights
-from tests.small_runs import Run
+from tests.small_runs import Run, assert_same_state
 
 Load = Callable[..., Family]
 
@@ -77,3 +77,16 @@ def test_a_run_starts_from_what_another_has_exported(train: Callable[..., Run], 
     trained, kept = (run.state()["weights.safetensors"] for run in (first, second))
     for name, tensor in trained.items():  # type: ignore[attr-defined]
         assert tensor.equal(kept[name]), name  # type: ignore[index]
+
+
+def test_a_resumed_run_goes_on_from_the_export_that_it_began_with(train: Callable[..., Run], folder: Path) -> None:
+    """Also when the other run has exported something newer since, here a model that is not even whole."""
+    common = ("model.from_scratch=[]", "data.resolution=64", "train.batch_size=2", 'model.train=["unet"]')
+    first = train("run.name=first", f"model.path={folder}", *common, "train.steps=1", "export.at_end=true")
+    settings = (f"model.path={first.folder}", *common)
+    whole = train("run.name=whole", *settings, "train.steps=4")
+    train("run.name=broken", *settings, "train.steps=2")
+    (older,) = (path for path in first.folder.glob("exports/*") if path.is_dir())
+    newer = shutil.copytree(older, older.with_name("first-step-000009"))
+    (newer / "text_encoder/model.safetensors").unlink()
+    assert_same_state(whole, train("run.name=broken", *settings, "train.steps=4"))

@@ -175,6 +175,10 @@ class PipelineFamily(ABC):
             module = self._load_part(table, name, seed).requires_grad_(False).eval()
             self.modules[name], self.configs[name] = module, _settings_of(module)
 
+    @property
+    def origin(self) -> str:
+        return str(self.folder.single_file or self.folder.path)
+
     def use_scheduler(self, scheduler: Any) -> None:
         """Train on another scheduler's noise schedule, and export it."""
         self.scheduler, self.schedule = scheduler, schedule_of(scheduler)
