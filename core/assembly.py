@@ -29,7 +29,6 @@ from events.payloads import (
     ModelReady,
     ParameterGroup,
     RunInfo,
-    SchedulerContext,
     StepParts,
 )
 
@@ -164,9 +163,9 @@ class Assembly:
             self.bus[MODEL_LOADED].emit(
                 ModelLoaded(run=self.run, modules=modules, tokenizers=family.tokenizers, schedule=family.schedule)
             )
-        scheduler, context = family.scheduler, SchedulerContext(run=self.run, trained=names)
-        if (settled := self.bus[BUILD_SCHEDULER].compose(scheduler, context)) is not scheduler:
-            family.use_scheduler(settled)
+        scheduler = self.bus[BUILD_SCHEDULER].compose(family.scheduler, self._context(family))
+        if scheduler is not family.scheduler:
+            family.use_scheduler(scheduler)
         for name in names:
             family.modules[name].requires_grad_(True).train()
             if config.train.gradient_checkpointing:

@@ -160,7 +160,6 @@ from .payloads import (
     SampleContext,
     SampleKey,
     SampleSettings,
-    SchedulerContext,
     StepEnd,
     StepParts,
     StepStart,
@@ -209,9 +208,9 @@ MODEL_LOADED = Notification(
     name="model.loaded", meaning="The modules as loaded, before adapters and freezing.", pace="run",
     payload=ModelLoaded, on_failure="raise",
 )  # fmt: skip
-BUILD_SCHEDULER: Build[Any, SchedulerContext] = Build(
+BUILD_SCHEDULER: Build[Any, ModelContext] = Build(
     name="build.scheduler", meaning="The model's own scheduler, whose noise schedule is trained on and exported.",
-    pace="run", part="diffusers scheduler", context=SchedulerContext, check=with_methods("add_noise", "set_timesteps"),
+    pace="run", part="diffusers scheduler", context=ModelContext, check=with_methods("add_noise", "set_timesteps"),
 )  # fmt: skip
 BUILD_MODEL: "Build[dict[str, torch.nn.Module], ModelContext]" = Build(
     name="build.model", meaning="The modules: adapters, freezing, quantisation.", pace="run",

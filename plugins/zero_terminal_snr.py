@@ -3,7 +3,7 @@
 from typing import Any
 
 from events import Plugin, PluginSettings, build
-from events.payloads import SchedulerContext
+from events.payloads import ModelContext
 
 
 class ZeroTerminalSnr(Plugin):
@@ -18,7 +18,7 @@ class ZeroTerminalSnr(Plugin):
         pass
 
     @build("scheduler")
-    def rescale(self, scheduler: Any, context: SchedulerContext) -> Any:
+    def rescale(self, scheduler: Any, context: ModelContext) -> Any:
         """Raises ValueError for a model that does not predict v."""
         import diffusers
 

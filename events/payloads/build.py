@@ -54,15 +54,6 @@ class NoiseSchedule(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerContext:
-    """While the model's own scheduler is settled."""
-
-    run: RunInfo
-    trained: tuple[str, ...]
-    """Names of the modules that are trained."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterGroup:
     """Parameters that share a learning rate."""
 
@@ -89,7 +80,7 @@ class AdapterNames(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContext:
-    """While modules, groups and optimizer are put together."""
+    """While scheduler, modules, groups and optimizer are put together."""
 
     run: RunInfo
     trained: tuple[str, ...]

@@ -101,12 +101,6 @@ def model_context(
     return payloads.ModelContext(run=run, trained=trained, steps=steps, names=names)
 
 
-def scheduler_context(
-    *, run: payloads.RunInfo = RUN, trained: tuple[str, ...] = ("unet",)
-) -> payloads.SchedulerContext:
-    return payloads.SchedulerContext(run=run, trained=trained)
-
-
 def model_loaded(
     modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, run: payloads.RunInfo = RUN,
     tokenizers: Mapping[str, Any] = NOTHING, schedule: payloads.NoiseSchedule = SCHEDULE,

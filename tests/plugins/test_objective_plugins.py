@@ -15,7 +15,7 @@ from core.objective import Objective, compose_objective
 from core.rng import PlaceStreams, draw_each
 from events import Plugin
 from events.errors import PluginError
-from events.testing import CosineSchedule, Harness, batch, scheduler_context, step_parts
+from events.testing import CosineSchedule, Harness, batch, model_context, step_parts
 from plugins.debiased import Debiased, debiased_weight
 from plugins.embedding_noise import EmbeddingNoise
 from plugins.huber import Huber, threshold_of
@@ -208,7 +208,7 @@ def test_the_zero_terminal_schedule_is_the_papers_algorithm() -> None:
     from diffusers import PNDMScheduler
 
     own = PNDMScheduler(**BETAS, prediction_type="v_prediction", steps_offset=1)
-    settled = Harness(ZeroTerminalSnr()).compose("build.scheduler", own, scheduler_context())
+    settled = Harness(ZeroTerminalSnr()).compose("build.scheduler", own, model_context())
     betas = [(0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * place / 999) ** 2 for place in range(1000)]
     roots, product = [], 1.0
     for beta in betas:
@@ -226,7 +226,7 @@ def test_a_zero_terminal_schedule_needs_a_model_that_predicts_v() -> None:
     from diffusers import DDPMScheduler
 
     with pytest.raises(PluginError, match="needs a model that predicts v, and this one predicts epsilon"):
-        Harness(ZeroTerminalSnr()).compose("build.scheduler", DDPMScheduler(), scheduler_context())
+        Harness(ZeroTerminalSnr()).compose("build.scheduler", DDPMScheduler(), model_context())
 
 
 def test_weights_by_snr_follow_the_zero_terminal_schedule(train: Callable[..., Run]) -> None:
