@@ -35,5 +35,11 @@ class NonFiniteError(TrainerError):
     exit_code = 5
 
 
+class ResourceError(TrainerError):
+    """Disk or memory does not suffice; what was trained is saved where that was possible."""
+
+    exit_code = 7
+
+
 PLUGIN_EXIT_CODE = 6
 """For events.errors.PluginError, which keeps the traceback of the plugin's own exception."""

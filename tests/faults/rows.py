@@ -1,0 +1,91 @@
+"""The scorecard: every row with its id, its title and how many trials it makes in each size."""
+
+import importlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .bench import Bench, Size
+
+NOT_YET = "not yet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the scorecard."""
+
+    id: str
+    title: str
+    counts: dict[Size, int]
+    trials: Callable[[Bench], None] | None
+    """None for a row whose subject is not built yet."""
+    awaits: str = ""
+    """What it waits for."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a row went."""
+
+    row: Row
+    passed: int
+    problems: tuple[str, ...]
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        if self.row.trials is None:
+            return NOT_YET
+        return "fail" if self.problems or not self.passed else "pass"
+
+    @property
+    def line(self) -> str:
+        """`F03 pass 50/50`."""
+        if self.row.trials is None:
+            return f"{self.row.id} {NOT_YET}: {self.row.awaits}"
+        return f"{self.row.id} {self.verdict} {self.passed}/{self.passed + len(self.problems)}"
+
+
+ROWS: dict[str, Row] = {}
+MODULES = ("process", "checkpoints", "numerics", "data", "determinism", "plugins", "security")
+"""The files `rows_<name>.py`."""
+
+
+def row(
+    id: str, title: str, *, cut: int = 1, short: int = 1, long: int = 1
+) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
+    """Declare the function below as a row; it makes `bench.count` trials, or one for each of its cases."""
+
+    def declare(trials: Callable[[Bench], None]) -> Callable[[Bench], None]:
+        assert id not in ROWS, f"two rows are {id}"
+        ROWS[id] = Row(id, title, {"cut": cut, "short": short, "long": long}, trials)
+        return trials
+
+    return declare
+
+
+def not_yet(id: str, title: str, awaits: str) -> None:
+    """Declare a row whose subject is not built yet; it says so and passes nothing."""
+    ROWS[id] = Row(id, title, {}, None, awaits)
+
+
+def all_rows() -> dict[str, Row]:
+    """By id, F01 first and S13 last."""
+    for name in MODULES:
+        importlib.import_module(f"tests.faults.rows_{name}")
+    return {id: ROWS[id] for id in sorted(ROWS, key=lambda id: (id[0], int(id[1:])))}
+
+
+def run_row(row: Row, size: Size) -> Result:
+    """Make its trials in a folder of their own."""
+    begun = time.monotonic()
+    if row.trials is None:
+        return Result(row, 0, (), 0.0)
+    with tempfile.TemporaryDirectory(prefix=f"signalbox-{row.id}-", ignore_cleanup_errors=True) as folder:
+        bench = Bench(row.id, size, row.counts[size], Path(folder))
+        with bench.trial("the row itself"):
+            row.trials(bench)
+        bench.passed -= not bench.problems or not bench.problems[-1].startswith("the row itself")
+    return Result(row, bench.passed, tuple(bench.problems), time.monotonic() - begun)
