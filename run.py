@@ -4,6 +4,7 @@ python run.py                            trains config.toml
 python run.py train my.toml --set train.steps=100
 python run.py data my.toml               says what it would train on; --html, --look N and --plan FILE show more
 python run.py import train.json          writes a config from that of another trainer
+python run.py convert old.ckpt new.safetensors   makes a safe file of pickled weights
 python run.py plan | events | check | sample
 """
 
@@ -17,6 +18,8 @@ import typer
 
 if TYPE_CHECKING:
     from core.config import Config, PluginSource
+    from core.errors import TrainerError
+    from core.redaction import Redactor
     from core.run_folder import RunFolder
     from core.session import Outcome
     from events.bus import Bus
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 ConfigPath = Annotated[Path, typer.Argument(help="the config file")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE", help="override a key; repeatable")]
-COMMANDS = ("train", "plan", "events", "sample", "check", "data", "import")
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="leave out every plugin of the config")]
+COMMANDS = ("train", "plan", "events", "sample", "check", "data", "import", "convert")
 DEFAULT_CONFIG = Path("config.toml")
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
@@ -39,33 +43,55 @@ def train(
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006  # typer reads the default and never changes it
     fresh: Annotated[bool, typer.Option("--fresh", help="start a new numbered run instead of going on")] = False,
+    accept_dataset_change: Annotated[
+        bool,
+        typer.Option("--accept-dataset-change", help="go on though the data is not what the checkpoint was made with"),
+    ] = False,
     trace_events: Annotated[Path | None, typer.Option(metavar="FILE", help="write every firing as a JSON line")] = None,
+    no_plugins: NoPlugins = False,
 ) -> None:
     """Train, or go on with the unfinished run of this name."""
+    os.umask(0o077)  # what a run writes is its owner's
+    from core.config_file import redactor_of
+    from core.errors import TrainerError
     from core.log import configure_logging
-    from core.run_folder import find_run
+    from events.errors import PluginError
 
-    loaded = load(config, overrides)
+    loaded = load(config, overrides, no_plugins=no_plugins)
     bus, source = assemble_bus(loaded, config, trace=trace_events)
+    from core.run_folder import find_run  # these load torch, which whoever mistyped a plugin need not wait for
     from core.session import Session, configure
 
     loaded = configure(bus, loaded, str(config))
-    configure_logging(loaded.log.level)
+    configure_logging(loaded.log.level, redactor_of(loaded))
     folder = find_run(loaded, fresh=fresh)
     if folder.status == "finished":
         typer.echo(finished_text(folder, loaded))
         return
-    outcome = Session(loaded, bus, source, folder, trace=trace_events).execute()
+    session = Session(
+        loaded, bus, source, folder, accept_data_change=accept_dataset_change, trace=trace_events
+    )  # fmt: skip
+    try:
+        outcome = session.execute()
+    except KeyboardInterrupt:
+        typer.echo("ended at once; the newest checkpoint stands, and the same command goes on from there", err=True)
+        raise typer.Exit(session.interruption.exit_code) from None
+    except (TrainerError, PluginError) as error:
+        raise typer.Exit(show_error(error, redactor_of(loaded))) from None
     print_outcome(outcome, bus)
     raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
-def plan(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006  # as above
+def plan(
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006  # as above
+    no_plugins: NoPlugins = False,
+) -> None:
     """Print which plugins handle which signal, in order, with priority, place and file:line."""
     from core.plan_text import plan_lines
 
-    bus, _ = assemble_bus(load(config, overrides), config)
+    bus, _ = assemble_bus(load(config, overrides, no_plugins=no_plugins), config)
     for line in plan_lines(bus):
         typer.echo(line)
 
@@ -80,9 +106,13 @@ def events() -> None:
 
 
 @app.command()
-def check(config: ConfigPath = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006  # as above
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006  # as above
+    no_plugins: NoPlugins = False,
+) -> None:
     """Say everything that is wrong with a config, without training."""
-    loaded = load(config, overrides)
+    loaded = load(config, overrides, no_plugins=no_plugins)
     bus, _ = assemble_bus(loaded, config)
     from core.checks import check as look_closer
 
@@ -127,9 +157,10 @@ def data(
         bool, typer.Option("--prune", help="show what the caches hold that this config does not need, and remove it")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="remove it without asking")] = False,
+    no_plugins: NoPlugins = False,
 ) -> None:
     """Say what a config would train on, without training or reading the model's weights."""
-    loaded = load(config, overrides)
+    loaded = load(config, overrides, no_plugins=no_plugins)
     bus, source = assemble_bus(loaded, config)
     from core.log import configure_logging
     from core.report.request import Request, answer
@@ -163,6 +194,19 @@ def import_files(
         typer.echo(line)
 
 
+@app.command("convert")
+def convert_weights(
+    source: Annotated[Path, typer.Argument(metavar="OLD", help="pickled weights: .ckpt, .bin, .pt")],
+    target: Annotated[Path, typer.Argument(metavar="NEW", help="the .safetensors file to write")],
+    force: Annotated[bool, typer.Option("--force", help="replace it when it is there")] = False,
+) -> None:
+    """Make a .safetensors file of pickled weights, which training does not open; whatever is no tensor is left out."""
+    from core.conversion import convert
+
+    for line in convert(source, target, force=force):
+        typer.echo(line)
+
+
 def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: bool) -> None:
     """Show what the config's caches hold without need, ask, and remove it."""
     from core.cache.prune import remove
@@ -182,17 +226,25 @@ def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: b
             typer.echo("removed")
 
 
-def load(path: Path, overrides: list[str]) -> "Config":
+def load(path: Path, overrides: list[str], *, no_plugins: bool = False) -> "Config":
+    """The validated config, its plugins switched off where none is to be imported."""
     from core.config_file import load_config
     from plugins.loading import plugin_problems
 
-    return load_config(path, overrides, plugin_problems)
+    if not no_plugins:
+        return load_config(path, overrides, plugin_problems)
+    config = load_config(path, overrides)
+    typer.echo(f"--no-plugins leaves out: {', '.join(entry.use for entry in config.plugins) or 'none'}", err=True)
+    return config.model_copy(
+        update={"plugins": tuple(entry.model_copy(update={"enabled": False}) for entry in config.plugins)}
+    )
 
 
 def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> "tuple[Bus, PluginSource]":
     """The sealed bus with every plugin of the config attached."""
     from core.config import PluginSource
     from core.errors import ConfigError
+    from core.guards import handler_guards
     from events.bus import Bus
     from events.errors import AttachError
     from plugins.loading import build_plugins, tables_of
@@ -205,6 +257,8 @@ def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> 
         raise ConfigError(str(path), error.problems) from error
     if config.log.time_plugins:
         bus.time_handlers(config.log.slow_seconds)
+    if config.log.guard_plugins:
+        bus.guard(*handler_guards())
     if trace is not None:
         bus.trace(trace)
     bus.seal()
@@ -234,31 +288,33 @@ def print_outcome(outcome: "Outcome", bus: "Bus") -> None:
 
 def main() -> int:
     """Run the command line; errors the user can mend are shown without a traceback."""
-    for name in ("HF_HUB_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE", "HF_HUB_DISABLE_TELEMETRY"):
-        os.environ.setdefault(name, "1")
+    for name in ("HF_HUB_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE", "HF_HUB_DISABLE_TELEMETRY", "PYTHONSAFEPATH"):
+        os.environ.setdefault(name, "1")  # the last: no worker finds modules in the current folder
     arguments = sys.argv[1:]
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] != "--help"):
         arguments = ["train", *arguments]
-    from core.errors import PLUGIN_EXIT_CODE, TrainerError
+    from core.errors import TrainerError
+    from core.redaction import Redactor
     from events.errors import PluginError
 
     try:
         app(arguments)
-    except TrainerError as error:
-        typer.echo(str(error), err=True)
-        return error.exit_code
-    except PluginError as error:
-        show_plugin_error(error)
-        return PLUGIN_EXIT_CODE
+    except (TrainerError, PluginError) as error:
+        return show_error(error, Redactor.of({}, os.environ))
     return 0
 
 
-def show_plugin_error(error: "PluginError") -> None:
+def show_error(error: "TrainerError | PluginError", redactor: "Redactor") -> int:
+    """Print it without secrets, a plugin's with the traceback of what it raised; returns the exit code."""
     import traceback
 
-    if error.__cause__ is not None:
-        typer.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
-    typer.echo(str(error), err=True)
+    from core.errors import PLUGIN_EXIT_CODE, TrainerError
+
+    code = error.exit_code if isinstance(error, TrainerError) else PLUGIN_EXIT_CODE
+    if code == PLUGIN_EXIT_CODE and error.__cause__ is not None:
+        typer.echo(redactor.text("".join(traceback.format_exception(error.__cause__))), err=True, nl=False)
+    typer.echo(redactor.text(str(error)), err=True)
+    return code
 
 
 if __name__ == "__main__":

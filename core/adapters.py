@@ -13,6 +13,8 @@ from torch import Tensor
 
 from events.payloads import AdapterNames
 
+from .weight_files import adapter_file, adapter_problem
+
 DIFFUSERS = {"lora_A.weight": "down", "lora_B.weight": "up", "lora_magnitude_vector": "magnitude",
              "lora_magnitude_vector.weight": "magnitude", "lora.down.weight": "down", "lora.up.weight": "up"}  # fmt: skip
 KOHYA = {"lora_down.weight": "down", "lora_up.weight": "up", "alpha": "alpha", "dora_scale": "magnitude"}
@@ -97,11 +99,14 @@ def read_adapters(
 ) -> dict[str, dict[str, LowRank]]:
     """The adapters of a .safetensors file, or of a folder with one, in either naming; `layers` are those that there are.
 
-    Raises ValueError for a tensor that belongs to none of them, and for a layer that is not whole.
+    Raises ValueError for a file that is no safetensors, for a tensor that belongs to none of the layers, and for a layer
+    that is not whole.
     """
     from safetensors.torch import load_file
 
-    file = path / "pytorch_lora_weights.safetensors" if path.is_dir() else path
+    file = adapter_file(path)
+    if problem := adapter_problem(path):
+        raise ValueError(problem)
     places = _places(layers, names)
     parts: dict[tuple[str, str], dict[str, Tensor]] = {}
     strange = []

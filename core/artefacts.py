@@ -1,44 +1,39 @@
 """What a run leaves behind and when: previews, checkpoints and exports, on their own rhythms or on request."""
 
-import difflib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
-from typing import Any
-
-import torch
-from torch import nn
+from time import monotonic, perf_counter, sleep
 
 from events.bus import Bus
 from events.catalogue import CHECKPOINT_LOADED, CHECKPOINT_RETENTION, CHECKPOINT_SAVED, CHECKPOINT_START
-from events.payloads import (
-    CheckpointLoaded,
-    CheckpointSaved,
-    CheckpointStart,
-    ParameterGroup,
-    RetentionContext,
-    RunInfo,
-)
+from events.control import Control
+from events.payloads import CheckpointLoaded, CheckpointSaved, CheckpointStart, RetentionContext, RunInfo
 
-from .checkpoint import Checkpoint, CheckpointFolder, Contents
+from .checkpoint import manifest
+from .checkpoint.contents import Checkpoint
+from .checkpoint.snapshot import Snapshot
+from .checkpoint.writer import (
+    LAST_ATTEMPTS,
+    LAST_WAIT_SECONDS,
+    Job,
+    Patience,
+    Writer,
+    Written,
+    free_bytes,
+    why_not_saved,
+)
 from .config import Config
-from .config_file import to_toml
-from .errors import CheckpointError
+from .config_file import redactor_of
+from .errors import ResourceError
 from .evaluation_weights import evaluation_weights
 from .export import Exporter
-from .families import Family
 from .metrics import MetricsRing
-from .optimisation import lay_out_state
-from .packing import pack, unpack
 from .position import Position
 from .preview import Previews
-from .step import Step
-from .validation import Validation
+from .run_state import RunState
 
 log = logging.getLogger("signalbox.train")
-WEIGHTS, OPTIMIZER, PLUGINS = "weights", "optimizer", "plugins"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,21 +43,30 @@ class Artefacts:
     config: Config
     run: RunInfo
     bus: Bus
-    family: Family
-    trained: Mapping[str, nn.Module]
-    """The trained modules without wrappers, by name."""
-    optimizer: torch.optim.Optimizer
-    groups: tuple[ParameterGroup, ...]
-    step: Step
-    checkpoints: CheckpointFolder
+    control: Control
+    state: RunState
+    writer: Writer
     previews: Previews
-    validation: Validation
-    plan_lines: tuple[str, ...]
+    held_seconds: float = 0.0
+    """How long checkpoints have held training up."""
     _asked: list[tuple[str, str]] = field(default_factory=list)
+    _snapshot: Snapshot = field(default_factory=Snapshot)
+    _patience: Patience = field(default_factory=Patience)
+    _is_last: bool = False
 
     def ask(self, kind: str, reason: str) -> None:
         """Have a `save`, a `preview`, an `evaluate` or an `export` at the next boundary."""
         self._asked.append((kind, reason))
+
+    def require_room(self) -> None:
+        """Raises ResourceError when a checkpoint would not fit on the disk, before anything has been trained."""
+        folder = self.writer.folder.folder
+        needed, free = self.state.expected_bytes(), free_bytes(folder)
+        if free < needed:
+            raise ResourceError(
+                f"a checkpoint of this run needs about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free in"
+                f" {folder}; make room, or name another place as run.dir"
+            )
 
     def at_start(self) -> None:
         """What is wanted of the model before its first step."""
@@ -70,6 +74,10 @@ class Artefacts:
             self._measure(0, 0, "start")
         if self.config.preview.at_start:
             self._preview(0, "start")
+
+    def catch_up(self, position: Position) -> bool:
+        """Measure what was due at the step the run was stopped at, which goes before; whether it was."""
+        return not self.state.validation.has_measured(position.step) and self.validate_when_due(position)
 
     def validate_when_due(self, position: Position) -> bool:
         """Measure the validation loss where it is due or asked for; whether it was."""
@@ -97,16 +105,21 @@ class Artefacts:
     def at_end(self, position: Position, metrics: MetricsRing, *, reason: str) -> None:
         """The last validation and preview of a complete run, and the last checkpoint of any."""
         asked = dict(self._asked)
-        if reason == "complete" or "evaluate" in asked:
+        is_complete = reason == "complete" and not self.state.validation.has_measured(position.step)
+        if is_complete or "evaluate" in asked:
             self._measure(position.step, position.epoch, asked.get("evaluate", "end"))
         if (self.config.preview.at_end and reason == "complete") or "preview" in asked:
             self._preview(position.step, asked.get("preview", "end"))
-        self.save(position, metrics, reason)
+        self.save_last(position, metrics, reason)
         if "export" in asked and not (reason == "complete" and self.config.export.at_end):
             self.export(position.step)
 
-    def save(self, position: Position, metrics: MetricsRing, reason: str) -> Path:
-        """Write a checkpoint after the lanes are drained (P7); waits for the device."""
+    def save(self, position: Position, metrics: MetricsRing, reason: str) -> None:
+        """Take a checkpoint's contents after the lanes are drained (P7), and have it written beside training.
+
+        Waits for the device and for the checkpoint before, if that is still being written.
+        """
+        self.settle(wait=True)
         begun = perf_counter()
         self.bus.lanes.drain()
         self.bus.surface_async_failures()
@@ -114,52 +127,70 @@ class Artefacts:
             self.bus[CHECKPOINT_START].emit(CheckpointStart(run=self.run, step=position.step, reason=reason))
             self.bus.lanes.drain()  # a handler may have handed something over
             self.bus.surface_async_failures()
-        path = self.checkpoints.save(position.step, self._contents(position, metrics), self._retain)
-        log.info("checkpoint %s (%s, %.1f s)", path, reason, perf_counter() - begun)
-        signal = self.bus[CHECKPOINT_SAVED]
-        if signal.chain:
-            files = tuple(sorted(entry.name for entry in path.iterdir()))
-            signal.emit(CheckpointSaved(run=self.run, step=position.step, reason=reason, path=path, files=files))
-        return path
+        self._snapshot.begin()
+        contents = self.state.collect(position, metrics, self._snapshot.take)
+        self._snapshot.end()
+        going = self._going(position, metrics)
+        self.writer.hand_over(
+            Job(step=position.step, reason=reason, contents=contents, going=going, arrived=self._snapshot.arrived)
+        )
+        self.held_seconds += perf_counter() - begun
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Tell of a checkpoint that has been written, or act on one that could not be; asks again when it is time to.
+
+        Raises ResourceError where `checkpoint.on_failure` says so, and whatever else went wrong in the thread.
+        """
+        written = self.writer.outcome(wait=wait)
+        while written is not None and isinstance(written.error, OSError):
+            written = self._again(written.job, written.error)
+        if written is not None:
+            if written.error is not None:
+                raise written.error
+            self._patience.succeeded()
+            self._tell_saved(written)
+        elif self._patience.is_over:
+            self.ask("save", "again after a failure")
+
+    def save_last(self, position: Position, metrics: MetricsRing, reason: str) -> None:
+        """Save, and wait until it is whole; a few attempts, then ResourceError."""
+        for attempt in range(LAST_ATTEMPTS):
+            self.save(position, metrics, reason)
+            self._is_last = attempt == LAST_ATTEMPTS - 1
+            self.settle(wait=True)
+            if not self._patience.is_failing:
+                return
+            sleep(LAST_WAIT_SECONDS)
 
     def load(self, checkpoint: Checkpoint, metrics: MetricsRing) -> Position:
         """Read and check everything, then apply it; returns where the run stands.
 
-        Raises CheckpointError when the checkpoint does not fit the model, before anything is changed.
+        Raises CheckpointError when the checkpoint does not fit the run, before anything is changed.
         """
-        weights, optimizer_tensors = checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER)
-        plugin_tensors, state = checkpoint.tensors(PLUGINS), checkpoint.json("state")
-        own = self._weights()
-        if set(own) != set(weights) or any(own[name].shape != weights[name].shape for name in own):
-            strange = sorted(set(own) ^ set(weights)) or [
-                name for name in own if own[name].shape != weights[name].shape
-            ]
-            raise CheckpointError(
-                f"{checkpoint.path} is of another model, or other weights are trained now than then (train.parameters,"
-                f" or a plugin): {len(strange)} tensors differ, such as {strange[0]}"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(weights[name])
-        self._tell_changes_of_plan(state["plan"])
-        self._tell_changes_of_version(state["versions"])
-        self._load_optimizer(unpack(state["optimizer"], optimizer_tensors))
-        self.step.load_state(unpack(state.get("step", {}), optimizer_tensors))
-        self._load_plugins({name: unpack(tree, plugin_tensors) for name, tree in state["plugins"].items()})
-        metrics.load(state["metrics"])
-        self.validation.load(state.get("validation", {}))
-        position = Position.from_state(state["position"])
+        position = self.state.apply(self.state.read(checkpoint), metrics)
         if self.bus[CHECKPOINT_LOADED].chain:
             self.bus[CHECKPOINT_LOADED].emit(CheckpointLoaded(run=self.run, step=position.step, path=checkpoint.path))
         return position
 
     def export(self, step: int) -> Path:
-        bare = {name: self.trained.get(name, module) for name, module in self.family.modules.items()}
-        exporter = Exporter(bus=self.bus, run=self.run, family=self.family, modules=bare, settings=self.config.export)
-        with evaluation_weights(self.optimizer):
+        family = self.state.family
+        bare = {name: self.state.trained.get(name, module) for name, module in family.modules.items()}
+        exporter = Exporter(
+            bus=self.bus, run=self.run, family=family, modules=bare, settings=self.config.export,
+            redactor=redactor_of(self.config),
+        )  # fmt: skip
+        with evaluation_weights(self.state.optimizer):
             path = exporter.export(step)
         log.info("exported %s", path)
         return path
+
+    def _going(self, position: Position, metrics: MetricsRing) -> tuple[int, ...]:
+        """Steps whose checkpoints may go after this one; with `rewind` never the only one that there is to go back to."""
+        going = self.writer.folder.going(position.step, self._retain)
+        if self.config.train.on_nonfinite != "rewind":
+            return going
+        kept = metrics.newest_sound([*map(manifest.step_of, self.writer.folder.existing()), position.step])
+        return tuple(step for step in going if step != kept)
 
     def _retain(self, new: int, going: tuple[int, ...]) -> tuple[int, ...]:
         """Of the steps whose checkpoints are about to go, those that plugins let go."""
@@ -168,108 +199,48 @@ class Artefacts:
         return tuple(step for step in going if step in let_go)
 
     def _measure(self, step: int, epoch: int, reason: str) -> None:
-        with evaluation_weights(self.optimizer):
-            self.validation.measure(step, epoch, reason)
+        with evaluation_weights(self.state.optimizer):
+            self.state.validation.measure(step, epoch, reason)
 
     def _preview(self, step: int, reason: str) -> None:
-        with evaluation_weights(self.optimizer):
+        with evaluation_weights(self.state.optimizer):
             grid = self.previews.render(step, reason)
         if grid is not None:
             log.info("previews %s", grid)
 
-    def _contents(self, position: Position, metrics: MetricsRing) -> Contents:
-        optimizer_tree, optimizer_tensors = pack(self._optimizer_state(), OPTIMIZER)
-        step_tree, step_tensors = pack(self.step.state(), "step")
-        plugin_trees: dict[str, Any] = {}
-        plugin_tensors: dict[str, torch.Tensor] = {}
-        for name, plugin in self.bus.plugins.items():
-            try:
-                plugin_trees[name], tensors = pack(plugin.state_dict(), name)
-            except TypeError as error:
-                raise CheckpointError(f"the state of plugin {name} cannot be stored: {error}") from error
-            plugin_tensors |= tensors
-        state = {
-            "run": self.run.name,
-            "model": self.family.origin,
-            "position": position.state(),
-            "optimizer": optimizer_tree,
-            "step": step_tree,
-            "plugins": plugin_trees,
-            "versions": {name: plugin.version for name, plugin in self.bus.plugins.items()},
-            "metrics": metrics.state(),
-            "validation": self.validation.state(),
-            "plan": list(self.plan_lines),
-        }
-        weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self._weights().items()}
-        return Contents(
-            tensors={WEIGHTS: weights, OPTIMIZER: optimizer_tensors | step_tensors, PLUGINS: plugin_tensors},
-            jsons={"state": state},
-            texts={"config.toml": to_toml(self.config)},
-        )
+    def _tell_saved(self, written: Written) -> None:
+        job, path = written.job, written.path
+        assert path is not None
+        log.info("checkpoint %s (%s, written in %.1f s)", path, job.reason, written.seconds)
+        signal = self.bus[CHECKPOINT_SAVED]
+        if signal.chain:
+            signal.emit(
+                CheckpointSaved(run=self.run, step=job.step, reason=job.reason, path=path, files=job.contents.files)
+            )
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        """What training may change: every tensor of the trained modules but frozen weights, which come from the model."""
-        return {
-            f"{name}.{key}": tensor
-            for name, module in self.trained.items()
-            for key, tensor in module.state_dict(keep_vars=True).items()
-            if tensor.requires_grad or not isinstance(tensor, nn.Parameter)
-        }
+    def _again(self, job: Job, error: OSError) -> Written | None:
+        """What `checkpoint.on_failure` wants after a failure: None to go on, or the outcome of the next attempt."""
+        said, policy = why_not_saved(error, job, self.writer.folder.folder), self.config.checkpoint.on_failure
+        if policy == "stop" or self._is_last:
+            raise ResourceError(
+                f"{said}. The checkpoint before it stands; make room and run the same command"
+            ) from error
+        wait = self._patience.failed()
+        if policy == "retry":
+            log.error("%s; training goes on, next attempt in %.0f s", said, wait)
+            return None
+        log.error("%s; training waits, next attempt in %.0f s", said, wait)
+        self._pause(wait, said)
+        self.writer.hand_over(job)
+        return self.writer.outcome(wait=True)
 
-    def _optimizer_state(self) -> dict[str, Any]:
-        """The optimizer's state by parameter name, so that it fits however the groups are cut."""
-        stored = self.optimizer.state_dict()
-        names = self._parameter_names()
-        groups = [{key: value for key, value in table.items() if key != "params"} for table in stored["param_groups"]]
-        return {"state": {names[number]: value for number, value in stored["state"].items()}, "groups": groups}
-
-    def _load_optimizer(self, saved: Mapping[str, Any]) -> None:
-        """Put the state back; what the config says of the groups now stands over what was stored."""
-        now = self.optimizer.state_dict()
-        names = self._parameter_names()
-        state = {number: saved["state"][name] for number, name in enumerate(names) if name in saved["state"]}
-        settled = {"params", "weight_decay", "name", *self.config.train.optimizer_options}
-        stored = {table["name"]: table for table in saved["groups"]}
-        groups = [
-            table | {key: value for key, value in old.items() if key not in settled and key in table}
-            for table in now["param_groups"]
-            for old in (stored.get(table["name"], saved["groups"][0]),)  # groups may be cut otherwise now
-        ]
-        for table, before in zip(groups, now["param_groups"], strict=True):
-            for key, value in before.items():
-                if isinstance(value, tuple):
-                    table[key] = tuple(table[key])
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        lay_out_state(self.optimizer)
-
-    def _tell_changes_of_plan(self, before: list[str]) -> None:
-        """Handlers that ran when the checkpoint was taken and do not now, and the other way round."""
-        for line in difflib.ndiff(before, list(self.plan_lines)):
-            if line.startswith(("- ", "+ ")):
-                log.info("changed in the plan: %s", line)
-
-    def _tell_changes_of_version(self, before: Mapping[str, int]) -> None:
-        for name, plugin in self.bus.plugins.items():
-            if before.get(name, plugin.version) != plugin.version:
-                log.warning(
-                    "plugin %s stored its state as version %d and is %d now", name, before[name], plugin.version
-                )
-
-    def _parameter_names(self) -> list[str]:
-        return [name for group in self.groups for name in group.parameters]
-
-    def _load_plugins(self, states: Mapping[str, Any]) -> None:
-        for name, state in states.items():
-            if name in self.bus.plugins:
-                try:
-                    self.bus.plugins[name].load_state_dict(state)
-                except Exception as error:
-                    raise CheckpointError(f"plugin {name} cannot take back its state: {error}") from error
-            elif state:
-                log.warning("the checkpoint holds a state of plugin %s, which this config does not name", name)
-        for name in self.bus.plugins:
-            if name not in states:
-                log.warning("plugin %s is new in this run and starts without a state", name)
+    def _pause(self, seconds: float, said: str) -> None:
+        """Wait. Raises ResourceError when the run is asked to stop meanwhile."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            if self.control.is_asked("stop"):
+                raise ResourceError(f"{said}. Asked to stop while waiting for room; the checkpoint before it stands")
+            sleep(min(left, 0.2))
 
 
 def _due(step: int, every: int) -> bool:

@@ -35,6 +35,7 @@ from events.payloads import (
 from .artefacts import Artefacts
 from .cache.caches import Caches
 from .cache.parts import CacheParts
+from .checkpoint.writer import Writer
 from .config import Config, ModelTable, PluginSource
 from .data.loader import Loader
 from .data.maker import MakerSettings, SampleMaker
@@ -51,10 +52,13 @@ from .objective import compose_objective
 from .optimisation import make_optimizer
 from .parameter_groups import parameter_groups
 from .plan_text import plan_lines
+from .plugin_states import PluginStates
 from .position import Position
 from .preview import LiveSampler, Previews
 from .run_folder import RunFolder
+from .run_state import RunState
 from .step import Step
+from .step_mark import StepMark
 from .trainer import Trainer
 from .validation import Validation
 
@@ -80,10 +84,13 @@ class Assembly:
     plugins: PluginSource
     folder: RunFolder
     trace: Path | None
+    accept_data_change: bool = False
+    """Go on though the data is not what the checkpoint was made with."""
     _device: Device | None = None
     _loaders: list[Loader] = field(default_factory=list)
     _caches: Caches | None = None
     _idle: IdleModules | None = None
+    _mark: StepMark | None = None
     idle: tuple[str, ...] = ()
     """Encoders that are off the device between uses, since the caches hold what they make."""
 
@@ -111,9 +118,12 @@ class Assembly:
         position = Position()
         if self.folder.checkpoint is not None:
             position = artefacts.load(self.folder.checkpoint, metrics)
+        artefacts.require_room()
+        self._mark = StepMark(self.folder.path)
         return Trainer(
             config=config, run=self.run, bus=self.bus, control=self.control, device=device, data=sets.training,
             loader=loaders[""], step=step, metrics=metrics, live=live, position=position, artefacts=artefacts,
+            mark=self._mark,
         )  # fmt: skip
 
     def open_caches(self, found: FoundSets) -> Caches:
@@ -128,6 +138,8 @@ class Assembly:
             loader.close()
         if self._caches is not None:
             self._caches.close()
+        if self._mark is not None:
+            self._mark.close()
         if self._device is not None:
             self._device.close()
 
@@ -214,16 +226,20 @@ class Assembly:
                 self.config.data,
                 pin_memory=device.is_cuda,
                 bus=self.bus,
-                refill=partial(self._refill, caches, name),
+                refill=partial(self._refill, caches, name, room),
             )
             loaders[name] = loader
             self._loaders.append(loader)
         return loaders
 
-    def _refill(self, caches: Caches, name: str, missing: Missing) -> None:
+    def _refill(self, caches: Caches, name: str, room: SampleRoom, missing: Missing) -> None:
+        """Make what a batch misses; where the disk does not take it, the room makes batches without caches."""
         assert self._idle is not None
         with self._idle.awake():
-            caches.refill(missing, name)
+            is_refilled = caches.refill(missing, name)
+        if not is_refilled:
+            room.do_without_caches()
+            self._idle.wake()
 
     def _find_idle(self, sets: DataSets, family: Family, caches: Caches) -> Iterator[str]:
         """Encoders that every data set can do without, and that are not trained."""
@@ -244,9 +260,10 @@ class Assembly:
         log = self.config.log
         settings = MakerSettings(
             seed=self.run.seed, data=self.config.data, latent_scale=family.latent_scale, time_plugins=log.time_plugins,
+            guard_plugins=log.guard_plugins,
             slow_seconds=log.slow_seconds, trace=self.trace, validation=validation,
         )  # fmt: skip
-        return SampleMaker(data.items, data.geometry, settings, self.plugins)
+        return SampleMaker(data.items, data.geometry, settings, self.plugins, self.bus.running)
 
     def _make_artefacts(
         self, sets: DataSets, family: Family, device: Device, trained: Trained, validation: Validation
@@ -258,11 +275,15 @@ class Assembly:
             bus=self.bus, run=self.run, settings=config.preview, items=sets.training.items, sampler=sampler, side=side,
             multiple=multiple,
         )  # fmt: skip
+        state = RunState(
+            config=config, run=self.run, family=family, trained=trained.modules, optimizer=trained.optimizer,
+            groups=trained.groups, step=validation.step, validation=validation, plugins=PluginStates(self.bus),
+            plan_lines=tuple(plan_lines(self.bus)), items=sets.training.items,
+            accept_data_change=self.accept_data_change,
+        )  # fmt: skip
         return Artefacts(
-            config=config, run=self.run, bus=self.bus, family=family, trained=trained.modules,
-            optimizer=trained.optimizer, groups=trained.groups, previews=previews, validation=validation,
-            step=validation.step,
-            checkpoints=self.folder.checkpoints(config.checkpoint), plan_lines=tuple(plan_lines(self.bus)),
+            config=config, run=self.run, bus=self.bus, control=self.control, state=state, previews=previews,
+            writer=Writer(self.folder.checkpoints(config.checkpoint)),
         )  # fmt: skip
 
 

@@ -19,8 +19,11 @@ from pydantic import (
 
 from events.plugin import Plugin, PluginTable
 
-NAME = r"^[A-Za-z0-9._-]{1,64}$"
-DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
+"""Of a run, a plugin, a validation set: part of file names, so without separators, and no dot in front."""
+OPTIONAL_NAME = rf"^$|{NAME}"
+DOTTED_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+DottedPath = Annotated[str, Field(pattern=DOTTED_PATH)]
 OnError = Literal["raise", "warn", "disable"]
 ItemSetting = Literal[
     "multiply", "loss_scale", "cond_dropout", "flip_p", "shuffle_tags", "keep_tags", "max_caption_length", "batch_id",
@@ -77,6 +80,7 @@ class DataTable(Table):
     root: Path | tuple[Path, ...] = Field(
         description="folder of pictures with captions beside them, or a .json, .jsonl or .csv list of them; or several"
     )
+    follow_links: bool = Field(False, description="follow symbolic links out of the folders of data.root")
     layout: Literal["plain", "kohya"] = Field(
         "plain", description="kohya: folders named <repeats>_<caption> repeat their pictures and caption them"
     )
@@ -118,6 +122,9 @@ class DataTable(Table):
     check: Literal["decode", "headers"] = Field(
         "decode", description="decode every new file once before training, or trust its header"
     )
+    on_bad: Literal["skip", "stop"] = Field(
+        "skip", description="a file that cannot be used: skip it, and let another stand in for it, or stop at the first"
+    )
     max_bad_fraction: float = Field(0.1, ge=0, le=1, description="stop when more of the files than this are unreadable")
     workers: NonNegativeInt = Field(1, description="loader processes; 0 loads in the training process")
     prefetch: PositiveInt = Field(2, description="batches each worker keeps ready")
@@ -127,6 +134,16 @@ class DataTable(Table):
     @property
     def roots(self) -> tuple[Path, ...]:
         return self.root if isinstance(self.root, tuple) else (self.root,)
+
+    @property
+    def most_bad(self) -> float:
+        """The share of files that may be bad."""
+        return 0.0 if self.on_bad == "stop" else self.max_bad_fraction
+
+    @property
+    def bad_key(self) -> str:
+        """The key that says so, with its value."""
+        return "data.on_bad = 'stop'" if self.on_bad == "stop" else f"data.max_bad_fraction = {self.max_bad_fraction}"
 
 
 class ValidationTable(Table):
@@ -192,16 +209,22 @@ class TrainTable(Table):
         False, description="update each weight as soon as its gradient is known, which is then given back"
     )
     gradient_checkpointing: bool = Field(False, description="less memory for about a quarter more time")
-    on_nonfinite: Literal["skip", "stop"] = Field(
-        "skip", description="a NaN or infinite loss or gradient never touches weights; then go on, or stop"
+    on_nonfinite: Literal["skip", "stop", "rewind"] = Field(
+        "skip", description="a NaN or infinite loss or gradient never touches weights; then go on, stop, or go back"
     )
-    max_skipped: PositiveInt = Field(5, description="skipped steps in a row after which the run stops")
+    max_skipped: PositiveInt = Field(
+        5, description="skipped steps in a row after which the run stops, or goes back to its last checkpoint"
+    )
 
 
 class CheckpointTable(Table):
     every_steps: NonNegativeInt = Field(500, description="save everything that resuming needs; 0: only at the end")
     keep: PositiveInt = Field(2, description="newest checkpoints to keep; older ones go after a new one is complete")
     keep_every_steps: NonNegativeInt = Field(0, description="those at a multiple of this stay for good; 0: none do")
+    on_failure: Literal["retry", "pause", "stop"] = Field(
+        "retry",
+        description="when a disk is full or fails: train on and try again, wait until it can be saved, or stop",
+    )
 
 
 class PreviewTable(Table):
@@ -240,6 +263,15 @@ class LogTable(Table):
     slow_step_seconds: PositiveFloat = Field(0.5, description="a handler that takes longer within a step is named")
     slow_epoch_seconds: PositiveFloat = Field(5.0, description="likewise for epoch and checkpoint handlers")
     slow_run_seconds: PositiveFloat = Field(20.0, description="likewise for handlers of the whole run and previews")
+    hang_seconds: NonNegativeFloat = Field(
+        60.0, description="the stack of a handler that takes longer is logged; 0: never; needs time_plugins"
+    )
+    hang_limit_seconds: NonNegativeFloat = Field(
+        1800.0, description="a handler that takes longer is broken off and has failed; 0: never; needs time_plugins"
+    )
+    guard_plugins: bool = Field(
+        True, description="look at what some calls of each handler leave behind: global randomness, modes, memory"
+    )
 
     @property
     def slow_seconds(self) -> dict[str, float]:
@@ -253,7 +285,9 @@ class PluginEntry(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     use: DottedPath = Field(description="the plugin's class, package.module.Class")
-    name: str = Field("", description="unique name in the run; the class's name when left out")
+    name: Annotated[str, Field(pattern=OPTIONAL_NAME)] = Field(
+        "", description="unique name in the run; the class's name when left out"
+    )
     priority: int | dict[str, int] | None = Field(
         None, description="for all its handlers, or by signal; low runs first"
     )

@@ -1,6 +1,7 @@
 """From a TOML file and `--set` overrides to a validated Config, with every problem at once; and back to TOML."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -9,13 +10,23 @@ from typing import Any
 import tomli
 from pydantic import BaseModel, ValidationError
 
-from .config import Config, PluginEntry
+from .config import DOTTED_PATH, NAME, OPTIONAL_NAME, Config, PluginEntry
 from .errors import ConfigError
+from .redaction import Redactor
 
 BASE = "(command line)"
+_NAMED = "is no name; use up to 64 letters, digits, '.', '_' and '-', with no dot in front"
+PATTERNS = {
+    NAME: _NAMED,
+    OPTIONAL_NAME: _NAMED,
+    DOTTED_PATH: "is no path of a class; write it with dots, as in package.module.Class",
+}
+"""What a text that does not fit a pattern is told."""
 PRIORITY = 'expected a whole number, or whole numbers by signal, as in { "sample.caption" = 40 }'
 
 
+NO_TOML = (ValueError, RecursionError)
+"""What tomli raises for a text that is none: errors of its own, too large a number, too many brackets within each other."""
 PluginProblems = Callable[[Sequence[PluginEntry], Path], Sequence[str]]
 """What is wrong with plugins and their settings, given the config's folder; handed in, since the core knows no plugins."""
 
@@ -30,7 +41,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugin_problems: Plug
         tree = tomli.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(str(path), ["there is no such file; name one, as in `python run.py train my.toml`"]) from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except NO_TOML as error:
         raise ConfigError(str(path), [f"is no TOML in UTF-8: {error}"]) from None
     problems = list(override(tree, overrides))
     config, more = validate(tree)
@@ -75,7 +88,7 @@ def override(tree: dict[str, Any], overrides: Iterable[str]) -> Iterator[str]:
 def parse_value(text: str) -> Any:
     try:
         return tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
+    except NO_TOML:
         return text
 
 
@@ -109,8 +122,15 @@ def missing_paths(config: Config) -> list[str]:
         f"{key}  {path} does not exist (seen from {Path.cwd()})"
         for key, paths in named.items()
         for path in paths
-        if not path.exists()
+        if not _is_there(path)
     ]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def contradictions(config: Config) -> Iterator[str]:
@@ -120,14 +140,20 @@ def contradictions(config: Config) -> Iterator[str]:
         yield f"model.dtype  '{dtype}' needs a forward pass in half precision; set train.precision = '{dtype}'"
 
 
-def to_toml(config: Config) -> str:
-    """The resolved config as TOML that `load_config` reads back to an equal Config."""
-    tree = config.model_dump(mode="json", exclude_none=True, exclude={"plugins"})
+def redactor_of(config: Config) -> Redactor:
+    """What keeps the secrets of this config and of the environment out of whatever is written."""
+    return Redactor.of(config.model_dump(mode="json"), os.environ)
+
+
+def to_toml(config: Config, redactor: Redactor | None = None) -> str:
+    """The resolved config as TOML, without secrets; where there are none, `load_config` reads it back to an equal Config."""
+    redactor = redactor or redactor_of(config)
+    tree = redactor.tree(config.model_dump(mode="json", exclude_none=True, exclude={"plugins"}))
     lines: list[str] = []
     for table, values in tree.items():
         lines += [f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items()), ""]
     for entry in config.plugins:
-        values = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        values = redactor.tree(entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
         lines += ["[[plugins]]", *(f"{toml_key(key)} = {toml_value(value)}" for key, value in values.items()), ""]
     return "\n".join(lines)
 
@@ -157,6 +183,8 @@ def describe_problem(location: Sequence[int | str], problem: Mapping[str, Any], 
         )
     if problem["type"] == "missing":
         return "is missing; it has no default"
+    if (wording := PATTERNS.get(problem.get("ctx", {}).get("pattern"))) is not None:
+        return f"{found!r} {wording}"
     if problem["type"] == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     text = str(problem["msg"])

@@ -41,5 +41,9 @@ class ResourceError(TrainerError):
     exit_code = 7
 
 
+class OutOfMemoryError(ResourceError):
+    """Memory ran out, also at the second attempt."""
+
+
 PLUGIN_EXIT_CODE = 6
 """For events.errors.PluginError, which keeps the traceback of the plugin's own exception."""

@@ -16,8 +16,12 @@ from events.bus import Bus
 from events.catalogue import CHECKPOINT_METADATA, CHECKPOINT_TENSORS, EXPORT_END, EXPORT_START, EXPORT_WRITE
 from events.payloads import ExportContext, ExportEnd, ExportStart, ExportWrite, RunInfo
 
+from .checkpoint.commit import TEMPORARY, disk_errors, flush
 from .config import ExportTable
+from .errors import ResourceError
 from .families import Family, float_state
+from .redaction import BY_LOOKS, Redactor
+from .run_folder import export_path
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -32,6 +36,8 @@ class Exporter:
     modules: Mapping[str, nn.Module]
     """Without wrappers, by name."""
     settings: ExportTable
+    redactor: Redactor = BY_LOOKS
+    """Keeps secrets out of headers."""
 
     def export(self, step: int) -> Path:
         """One export; with `single_file` the same as a `.safetensors` file beside it. Waits for the device."""
@@ -46,20 +52,32 @@ class Exporter:
         return path
 
     def _export(self, step: int) -> Path:
-        folder = self.run.folder / "exports"
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / f"{self.run.name}-step-{step:06d}"
-        building = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+        target = export_path(self.run.folder, step)
+        folder = target.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(f"{TEMPORARY}*"):  # by a process that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            with disk_errors():
+                return self._write(Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder)), target, step)
+        except OSError as error:
+            raise ResourceError(
+                f"no export was written to {folder}: {error.strerror or error}. The checkpoints stand; make room and run the"
+                " same command, which exports what is missing"
+            ) from error
+
+    def _write(self, building: Path, target: Path, step: int) -> Path:
         try:
             headers = {name: self._header(name, step) for name in self.modules}
             if self.settings.model:
                 self._write_model(building, target, step, headers)
             if self.bus[EXPORT_WRITE].chain:
                 self._let_plugins_write(building, target.name, step, headers[self.family.denoiser])
-            building.chmod(0o755)
+            flush_all(building)
             if target.exists():
                 shutil.rmtree(target)
             os.rename(building, target)
+            flush(target.parent)
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return target
@@ -67,7 +85,8 @@ class Exporter:
     def _header(self, module: str, step: int) -> dict[str, str]:
         run = self.run
         header = {"signalbox.run": run.name, "signalbox.step": str(step), "signalbox.seed": str(run.seed)}
-        return self.bus[CHECKPOINT_METADATA].apply(header, ExportContext(run=run, step=step, module=module))
+        header = self.bus[CHECKPOINT_METADATA].apply(header, ExportContext(run=run, step=step, module=module))
+        return self.redactor.tree(header)
 
     def _write_model(self, building: Path, target: Path, step: int, headers: Mapping[str, dict[str, str]]) -> None:
         tensors: dict[str, dict[str, Tensor]] = {}
@@ -99,11 +118,18 @@ class Exporter:
 
 def write_whole(tensors: dict[str, Tensor], header: dict[str, str], path: Path) -> None:
     """A safetensors file that is there as a whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     os.close(descriptor)
     try:
         save_file(tensors, name, metadata=header)
-        os.chmod(name, 0o644)
+        flush(Path(name))
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def flush_all(folder: Path) -> None:
+    """Every file and folder below, and the folder itself."""
+    for path in folder.rglob("*"):
+        flush(path)
+    flush(folder)

@@ -27,6 +27,11 @@ class IdleModules:
             log.info("%s leave the device until they are needed", ", ".join(self._names))
         self._move(torch.device("cpu"))
 
+    def wake(self) -> None:
+        """From now on none is idle."""
+        self._move(self._device)
+        self._names = ()
+
     @contextmanager
     def awake(self) -> Generator[None, None, None]:
         """All are on the device within; may be nested."""

@@ -26,14 +26,14 @@ class Interruption:
 
 
 @contextmanager
-def stop_on_signals(control: Control) -> Generator[Interruption, None, None]:
-    """Turn the first signal into `control.stop`; the handlers that were there before come back at the end.
+def stop_on_signals(control: Control, interruption: Interruption) -> Generator[None, None, None]:
+    """Turn the first signal into `control.stop`, the second into KeyboardInterrupt, and note which it was.
 
-    Only the main thread can take signals; elsewhere this does nothing.
+    The handlers that were there before come back at the end. Only the main thread can take signals; elsewhere this does
+    nothing.
     """
-    interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
-        yield interruption
+        yield
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -44,7 +44,7 @@ def stop_on_signals(control: Control) -> Generator[Interruption, None, None]:
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
-        yield interruption
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

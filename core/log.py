@@ -7,6 +7,9 @@ from typing import Any
 
 import structlog
 
+from .log_file import LogFile
+from .redaction import BY_LOOKS, Redactor
+
 _SHARED: tuple[Any, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -16,8 +19,8 @@ _SHARED: tuple[Any, ...] = (
 )
 
 
-def configure_logging(level: str) -> None:
-    """Lines of at least `level` on the terminal. Called once, by the command line."""
+def configure_logging(level: str, redactor: Redactor = BY_LOOKS) -> None:
+    """Lines of at least `level` on the terminal, without secrets. Called once, by the command line."""
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -31,7 +34,11 @@ def configure_logging(level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _drop("timestamp", "logger"),
-                structlog.dev.ConsoleRenderer(pad_event_to=0, colors=sys.stderr.isatty()),
+                _redact_event(redactor),
+                structlog.dev.ConsoleRenderer(
+                    pad_event_to=0, colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                ),  # the formatter of rich shows local variables, and breaks lines within a secret
+                _redact_line(redactor),
             ],
         )
     )
@@ -43,15 +50,16 @@ def configure_logging(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def log_to_file(path: Path) -> logging.Handler:
-    """Every line from debug on as a JSON object in `path`; remove the handler and close it when the run is over."""
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+def log_to_file(path: Path, redactor: Redactor = BY_LOOKS) -> logging.Handler:
+    """Every line from debug on as a JSON object in `path`, without secrets; remove and close the handler when the run is over."""
+    handler = LogFile(path)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _redact_event(redactor),
                 structlog.processors.JSONRenderer(),
             ],
         )
@@ -68,3 +76,22 @@ def _drop(*keys: str) -> Any:
         return event
 
     return drop
+
+
+def _redact_event(redactor: Redactor) -> Any:
+    """Value by value, so that a line of JSON stays one. What the terminal's renderer makes of exc_info is left to `_redact_line`."""
+
+    def redact(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]:
+        failure = {key: event.pop(key) for key in ("exc_info",) if key in event}
+        return redactor.tree(event) | failure
+
+    return redact
+
+
+def _redact_line(redactor: Redactor) -> Any:
+    """A traceback is text only when the line is made."""
+
+    def redact(logger: Any, name: str, line: str) -> str:
+        return redactor.text(line)
+
+    return redact

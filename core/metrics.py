@@ -6,8 +6,8 @@ one piece to pinned memory and read at a later step boundary, when the copy has 
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,17 @@ class StepNote:
     images: int
     rates: Mapping[str, float]
     paths: Sequence[str]
+    batch: int = -1
+    """Which of the epoch's plan its first was; -1 in what older versions stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadStep:
+    """A step whose loss or gradient norm was not finite; no weight was touched by it."""
+
+    note: StepNote
+    loss: float
+    grad_norm: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +48,26 @@ class Report:
     step: int
     epoch: int
     values: dict[str, float]
-    bad: tuple[StepNote, ...]
-    """The steps whose loss or gradient norm was not finite; their weights were not touched."""
-    consecutive_bad: int
-    """Skipped steps in a row up to the window's worst moment."""
+    bad: tuple[BadStep, ...]
+    streaks: "tuple[Streak, ...]"
+    """Bad steps in a row, in order; the first may have begun before the window, and the last may not be over."""
+
+
+@dataclass(slots=True)
+class Streak:
+    """Steps in a row that were not finite."""
+
+    length: int = 0
+    notes: list[StepNote] = field(default_factory=list)
+    """Of its steps; what older versions stored has its length alone."""
+
+    def add(self, note: StepNote) -> None:
+        self.length += 1
+        self.notes.append(note)
+
+
+Window = tuple[Tensor, torch.cuda.Event | None, list[StepNote]]
+"""Rows, what tells that they have arrived, and the notes of their steps."""
 
 
 class MetricsRing:
@@ -50,8 +77,10 @@ class MetricsRing:
         self._rows = torch.zeros(window, COLUMNS, device=device)
         self._notes: list[StepNote] = []
         self._written = 0
-        self._under_way: deque[tuple[Tensor, torch.cuda.Event | None, list[StepNote]]] = deque()
-        self._bad_in_a_row = 0
+        self._under_way: deque[Window] = deque()
+        self._newest: tuple[Window, Streak] | None = None
+        """The window of the newest report, and the streak before it."""
+        self._streak = Streak()
 
     def record(self, loss: Tensor, norm: Tensor, bad: Tensor, overflow: Tensor | None = None) -> None:
         """Write a step's row; enqueues a few small kernels and waits for nothing. `overflow` is a kind of `bad`."""
@@ -77,8 +106,15 @@ class MetricsRing:
                 if not wait:
                     return
                 copied.synchronize()
-            self._under_way.popleft()
+            self._newest = self._under_way.popleft(), Streak(self._streak.length, list(self._streak.notes))
             yield self._report(rows.tolist(), notes)
+
+    def put_back(self) -> None:
+        """Have the newest report once more later, since nobody was told of it."""
+        if self._newest is not None:
+            window, self._streak = self._newest
+            self._under_way.appendleft(window)
+            self._newest = None
 
     def state(self) -> dict[str, Any]:
         """Rows that no report has told yet, for a checkpoint; waits for the device."""
@@ -89,10 +125,20 @@ class MetricsRing:
         return {
             "under_way": [_plain(rows, notes) for rows, notes in windows],
             "current": _plain(*current),
-            "bad_in_a_row": self._bad_in_a_row,
+            "bad_in_a_row": self._streak.length,
+            "streak": _plain([], self._streak.notes)["notes"],
         }
 
+    def newest_sound(self, steps: Iterable[int]) -> int | None:
+        """Of the steps the newest up to which all are known to be finite, but for those that were skipped on their own."""
+        windows = (self._streak.notes, *(notes for _, _, notes in self._under_way), self._notes)
+        doubtful = next((notes[0].step for notes in windows if notes), math.inf)
+        return max((step for step in steps if step < doubtful), default=None)
+
     def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave, in place of all that is here."""
+        self._under_way.clear()
+        self._newest = None
         for window in state["under_way"]:
             rows, notes = _revived(window)
             self._under_way.append((torch.tensor(rows).reshape(-1, COLUMNS), None, notes))
@@ -102,7 +148,7 @@ class MetricsRing:
         self._notes = self._notes[: len(kept)]
         if kept:
             self._rows[: self._written].copy_(torch.tensor(kept))
-        self._bad_in_a_row = int(state["bad_in_a_row"])
+        self._streak = Streak(int(state["bad_in_a_row"]), [StepNote(**note) for note in state.get("streak", ())])
 
     def _send(self) -> None:
         rows, notes = self._rows[: self._written], self._notes
@@ -117,14 +163,16 @@ class MetricsRing:
             self._under_way.append((rows.clone(), None, notes))
 
     def _report(self, rows: list[list[float]], notes: list[StepNote]) -> Report:
-        bad, worst = [], 0
-        for (_, _, skipped), note in zip(rows, notes, strict=True):
+        bad, streaks = [], []
+        for (loss, norm, skipped), note in zip(rows, notes, strict=True):
             if skipped == BAD:
-                self._bad_in_a_row += 1
-                bad.append(note)
-            elif skipped != OVERFLOW:
-                self._bad_in_a_row = 0
-            worst = max(worst, self._bad_in_a_row)
+                bad.append(BadStep(note=note, loss=loss, grad_norm=norm))
+                self._streak.add(note)
+            elif skipped != OVERFLOW and self._streak.length:
+                streaks.append(self._streak)
+                self._streak = Streak()
+        if self._streak.length:
+            streaks.append(self._streak)
         good = [row for row in rows if not row[2]]
         values = {
             "loss": _mean([row[0] for row in good]),
@@ -133,7 +181,9 @@ class MetricsRing:
             "images": float(sum(note.images for note in notes)),
         }
         values |= {f"lr/{name}": rate for name, rate in notes[-1].rates.items()}
-        return Report(step=notes[-1].step, epoch=notes[-1].epoch, values=values, bad=tuple(bad), consecutive_bad=worst)
+        return Report(
+            step=notes[-1].step, epoch=notes[-1].epoch, values=values, bad=tuple(bad), streaks=tuple(streaks)
+        )  # fmt: skip
 
 
 def _mean(numbers: Sequence[float]) -> float:

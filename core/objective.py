@@ -1,6 +1,8 @@
 """The functions that a step is composed of. The trainer's own are the plainest; plugins build on them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from events.catalogue import (
     BUILD_WEIGHT,
     own_generator,
 )
+from events.checks import describe, like_tensor
+from events.errors import PluginError
 from events.payloads import (
     Batch,
     Conditioning,
@@ -25,6 +29,7 @@ from events.payloads import (
     TimestepFunction,
     WeightFunction,
 )  # fmt: skip
+from events.signals import BuildSignal
 
 from .rng import CORE
 
@@ -42,14 +47,19 @@ class Objective:
 
 
 def compose_objective(bus: Bus, parts: StepParts) -> Objective:
-    """Hand each part through its build signal. Each function draws from a stream of its own."""
+    """Hand each part through its build signal. Each function draws from a stream of its own.
+
+    What plugins make of a part is held to its shape whenever it is called: a broadcast would go unnoticed otherwise.
+    """
+    noise, input_noise, timesteps = bus[BUILD_NOISE], bus[BUILD_INPUT_NOISE], bus[BUILD_TIMESTEPS]
+    loss, weight = bus[BUILD_LOSS], bus[BUILD_WEIGHT]
     return Objective(
-        noise=bus[BUILD_NOISE].compose(own_generator(gaussian_noise, CORE), parts),
-        input_noise=bus[BUILD_INPUT_NOISE].compose(as_drawn, parts),
-        timesteps=bus[BUILD_TIMESTEPS].compose(own_generator(uniform_timesteps(parts), CORE), parts),
+        noise=_like_input(noise, noise.compose(own_generator(gaussian_noise, CORE), parts)),
+        input_noise=_like_input(input_noise, input_noise.compose(as_drawn, parts)),
+        timesteps=_one_each(timesteps, timesteps.compose(own_generator(uniform_timesteps(parts), CORE), parts), 0),
         conditioning=bus[BUILD_CONDITIONING].compose(unchanged, parts),
-        loss=bus[BUILD_LOSS].compose(mean_squared_error, parts),
-        weight=bus[BUILD_WEIGHT].compose(weight_of_batch, parts),
+        loss=_one_each(loss, loss.compose(mean_squared_error, parts), 2),
+        weight=_one_each(weight, weight.compose(weight_of_batch, parts), 0),
     )
 
 
@@ -84,3 +94,39 @@ def mean_squared_error(prediction: Tensor, target: Tensor, t: Tensor, batch: Bat
 def weight_of_batch(t: Tensor, batch: Batch) -> Tensor:
     """Each sample's own loss scale, (B,)."""
     return batch.weight
+
+
+def _like_input(signal: BuildSignal[Any, StepParts], draw: NoiseFunction) -> NoiseFunction:
+    """`draw`, whose result has shape, dtype and device of what it is given."""
+    if not signal.handlers:
+        return draw
+
+    def checked(value: Tensor, generator: torch.Generator) -> Tensor:
+        noise = draw(value, generator)
+        wrong = like_tensor(value, noise)
+        if wrong is not None:
+            _refuse(signal, wrong)
+        return noise
+
+    return checked
+
+
+def _one_each(
+    signal: BuildSignal[Any, StepParts], function: Callable[..., Tensor], counted: int
+) -> Callable[..., Tensor]:
+    """`function`, whose result has one number for each row of its argument number `counted`."""
+    if not signal.handlers:
+        return function
+
+    def checked(*arguments: Any) -> Tensor:
+        numbers, count = function(*arguments), len(arguments[counted])
+        if numbers.shape != (count,):
+            _refuse(signal, f"expected a number for each of {count} samples, got {describe(numbers)}")
+        return numbers
+
+    return checked
+
+
+def _refuse(signal: BuildSignal[Any, StepParts], wrong: str) -> None:
+    plugin = signal.handlers[-1].plugin
+    raise PluginError(f"plugin {plugin}, {signal.name}: {wrong}", plugin=plugin, signal=signal.name)

@@ -23,6 +23,8 @@ class Position:
     epoch_loss_steps: int = 0
     settings: dict[str, int] = field(default_factory=dict)
     """What handlers have set while running, by key."""
+    left_out: list[tuple[int, int]] = field(default_factory=list)
+    """(epoch, place of its first batch in the plan) of steps that were not finite before the run went back."""
 
     def begin_epoch(self, plan_digest: str, accumulate: int) -> None:
         self.epoch_started, self.plan_digest, self.accumulate = True, plan_digest, accumulate
@@ -30,7 +32,13 @@ class Position:
 
     def end_epoch(self) -> None:
         self.epoch += 1
+        self.left_out = [place for place in self.left_out if place[0] >= self.epoch]
         self.batches_done, self.epoch_started, self.plan_digest = 0, False, ""
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the step that comes next is."""
+        return (self.epoch, self.batches_done) in self.left_out
 
     def mean_loss(self) -> float | None:
         return self.epoch_loss_sum / self.epoch_loss_steps if self.epoch_loss_steps else None
@@ -40,4 +48,6 @@ class Position:
 
     @staticmethod
     def from_state(state: Mapping[str, Any]) -> "Position":
-        return Position(**state)
+        position = Position(**state)
+        position.left_out = [(epoch, batch) for epoch, batch in position.left_out]  # JSON has lists
+        return position

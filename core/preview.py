@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from events.bus import Bus
 from events.catalogue import PREVIEW_END, PREVIEW_IMAGE, PREVIEW_PROMPTS, PREVIEW_START
+from events.disk import OncePerMinute, is_disk_trouble
 from events.errors import PluginError
 from events.payloads import Item, PreviewContext, PreviewEnd, PreviewImage, PreviewStart, Prompt, RunInfo
 
@@ -92,6 +93,7 @@ class Previews:
         self._sampler = sampler
         self._side = side
         self._multiple = multiple
+        self._disk = OncePerMinute()
         if problems := setting_problems(settings):
             raise ConfigError("config", problems)
         self._file_prompts = () if settings.prompts is None else self._read(settings.prompts)
@@ -110,15 +112,25 @@ class Previews:
             for name, prompt, picture in zip(names, prompts, pictures, strict=True):
                 paths.append(self._keep(folder / name, step, prompt, picture))
             if pictures:
+                page = _grid(prompts, pictures, title=f"{self._run.name}, step {step}")
+                page.save(folder / "grid.png")
                 grid = folder / "grid.png"
-                _grid(prompts, pictures, title=f"{self._run.name}, step {step}").save(grid)
         except PluginError:
             raise
         except Exception as error:
-            log.exception("the preview at step %d failed and training goes on: %s", step, error)
+            self._tell_failure(step, error)
         finally:
             self._emit_end(step, reason, folder, prompts, paths)
         return grid
+
+    def _tell_failure(self, step: int, error: Exception) -> None:
+        """A disk that is full or fails is told of once a minute, anything else each time."""
+        if not is_disk_trouble(error):
+            log.exception("the preview at step %d failed and training goes on: %s", step, error)
+        elif self._disk.is_due():
+            log.warning(
+                "previews cannot be written at step %d: %s; training goes on%s", step, error, self._disk.times()
+            )
 
     def _keep(self, path: Path, step: int, prompt: Prompt, picture: Image.Image) -> Path:
         picture.save(path)

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, Valida
 from events.payloads import Prompt
 
 from .config import PreviewTable, Scales, Table
-from .config_file import describe_problem
+from .config_file import NO_TOML, describe_problem
 from .errors import ConfigError
 from .families import quiet_libraries
 from .prompt_lines import OPTIONS, parse_lines, sampler_class
@@ -74,10 +74,10 @@ def read_prompts(path: Path, settings: PreviewTable, side: int, multiple: int = 
         raise ConfigError(str(path), ["is no prompts file by its name; that ends in .toml or .txt"])
     try:
         written, problems = reader(path.read_text(encoding="utf-8-sig"))
-    except tomli.TOMLDecodeError as error:
-        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read as text in UTF-8: {error}"]) from None
+    except NO_TOML as error:
+        raise ConfigError(str(path), [f"cannot be read as TOML: {error}"]) from None
     entries: list[PromptEntry] = []
     for one in written:
         problems += one.problems

@@ -25,7 +25,7 @@ def orphans_of(config: Config, bus: Bus, plugins: PluginSource) -> Generator[tup
         )  # fmt: skip
         assembly = Assembly(
             config=config, run=run, bus=bus, control=Control(), plugins=plugins, trace=None,
-            folder=RunFolder(path=run.folder, status="new", checkpoint=None, passed_over=()),
+            folder=RunFolder(path=run.folder, status="new", checkpoint=None),
         )  # fmt: skip
         try:
             yield tuple(find_orphans(assembly.open_caches(assembly.find_data())))

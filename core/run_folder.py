@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .checkpoint import Checkpoint, CheckpointFolder
+from .checkpoint.contents import Checkpoint
+from .checkpoint.folder import CheckpointFolder, Damaged
 from .config import CheckpointTable, Config
-from .errors import CheckpointError, ConfigError
+from .errors import ConfigError, ResourceError
 
 Status = Literal["new", "unfinished", "finished"]
-PARTS = ("checkpoints", "previews", "exports")
+CHECKPOINTS = "checkpoints"
+EXPORTS = "exports"
+PARTS = (CHECKPOINTS, "previews", EXPORTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,15 +23,32 @@ class RunFolder:
     status: Status
     checkpoint: Checkpoint | None
     """The newest whole one."""
-    passed_over: tuple[str, ...]
-    """Newer checkpoints that could not be used, with the reason."""
+    passed_over: tuple[Damaged, ...] = ()
+    """Newer checkpoints that could not be used."""
 
     def checkpoints(self, settings: CheckpointTable) -> CheckpointFolder:
-        return CheckpointFolder(self.path / "checkpoints", settings.keep, settings.keep_every_steps)
+        folder = CheckpointFolder(self.path / CHECKPOINTS, settings.keep, settings.keep_every_steps)
+        folder.pass_over(self.passed_over)
+        return folder
 
     def create(self) -> None:
-        for part in PARTS:
-            (self.path / part).mkdir(parents=True, exist_ok=True)
+        """Make the folder, for nobody else to read, and its parts. Raises ResourceError where that cannot be."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in PARTS:
+                (self.path / part).mkdir(exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"{self.path} cannot be written ({error.strerror}); name another place as run.dir"
+            ) from error
+
+    def require_unchanged(self) -> None:
+        """Raises ConfigError when another process has trained the run since it was looked at."""
+        folder = CheckpointFolder(self.path / CHECKPOINTS, 1)
+        folder.pass_over(self.passed_over)
+        newest = next(iter(folder.existing()), None)
+        if newest != (self.checkpoint and self.checkpoint.path):
+            raise ConfigError("run", [f"another process has just trained {self.path}; run the command again"])
 
 
 def find_run(config: Config, *, fresh: bool) -> RunFolder:
@@ -42,37 +62,28 @@ def find_run(config: Config, *, fresh: bool) -> RunFolder:
         number += 1
     if fresh:
         free = number + 1 if numbered(path, number).exists() else number
-        return RunFolder(path=numbered(path, free), status="new", checkpoint=None, passed_over=())
+        return RunFolder(path=numbered(path, free), status="new", checkpoint=None)
     path = numbered(path, number)
     if not path.exists():
-        return RunFolder(path=path, status="new", checkpoint=None, passed_over=())
+        return RunFolder(path=path, status="new", checkpoint=None)
     if config.run.resume == "never":
         raise ConfigError(
             "run", [f"run.resume = 'never' and {path} exists; use --fresh for {numbered(path, number + 1).name}"]
         )
-    checkpoint, passed_over = CheckpointFolder(path / "checkpoints", config.checkpoint.keep).newest()
+    checkpoint, passed_over = CheckpointFolder(path / CHECKPOINTS, config.checkpoint.keep).newest()
     if checkpoint is None:
-        return RunFolder(path=path, status="new", checkpoint=None, passed_over=())
-    status: Status = "finished" if checkpoint.step >= config.train.steps else "unfinished"
+        return RunFolder(path=path, status="new", checkpoint=None)
+    is_trained = checkpoint.step >= config.train.steps
+    is_exported = not config.export.at_end or export_path(path, checkpoint.step).is_dir()
+    status: Status = "finished" if is_trained and is_exported else "unfinished"
     return RunFolder(path=path, status=status, checkpoint=checkpoint, passed_over=passed_over)
+
+
+def export_path(run: Path, step: int) -> Path:
+    """Where the export of a step lies."""
+    return run / EXPORTS / f"{run.name}-step-{step:06d}"
 
 
 def numbered(path: Path, number: int) -> Path:
     """`demo`, `demo-2`, `demo-3`, ..."""
     return path if number == 1 else path.with_name(f"{path.name}-{number}")
-
-
-def refuse_unsafe_changes(changed: list[tuple[str, object, object]]) -> None:
-    """Raises CheckpointError for settings under which the checkpoint would mean something else."""
-    unsafe = [(key, old, new) for key, old, new in changed if key in UNSAFE]
-    if unsafe:
-        listed = "\n  ".join(f"{key}  {old!r} -> {new!r}" for key, old, new in unsafe)
-        raise CheckpointError(
-            f"the run cannot go on with these settings changed; set them back or use --fresh\n  {listed}"
-        )
-
-
-UNSAFE = frozenset(
-    {"run.seed", "train.optimizer"}
-    | {f"model.{key}" for key in ("path", "base_config", "family", "train", "from_scratch", "prediction")}
-)

@@ -10,8 +10,9 @@ from events.payloads import Prompt
 from .config import ModelTable
 from .errors import ConfigError
 from .families import find_family, quiet_libraries
-from .families.parts.folder import INDEX, ModelFolder, newest_export
+from .families.parts.folder import ModelFolder, newest_export
 from .families.parts.pipeline import PipelineFamily
+from .families.parts.untrusted import INDEX
 from .grid import labelled_grid
 
 

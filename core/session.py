@@ -1,6 +1,7 @@
 """One session of a run: assemble the parts, train, and whatever happens, end in good order."""
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,16 +15,20 @@ from events.catalogue import RUN_CLOSE, RUN_CONFIGURE, RUN_END, RUN_ERROR, RUN_S
 from events.control import Control
 from events.errors import PluginError
 from events.payloads import ConfigureContext, RunClose, RunEnd, RunError, RunInfo, RunStart
+from events.watchdog import watching
 
 from .assembly import Assembly
-from .checkpoint import differences
 from .config import Config, PluginSource
-from .config_file import to_toml, validate
-from .errors import ConfigError, DataError, TrainerError
-from .interrupt import stop_on_signals
+from .config_file import redactor_of, to_toml, validate
+from .errors import ConfigError, DataError, OutOfMemoryError
+from .interrupt import Interruption, stop_on_signals
 from .log import log_to_file
 from .plan_text import plan_lines
-from .run_folder import RunFolder, refuse_unsafe_changes
+from .plugin_facts import fact_lines, plugin_facts
+from .run_folder import RunFolder
+from .run_lock import locked
+from .settings_changes import change_lines, differences, refuse_unsafe
+from .step_mark import marked_step
 from .trainer import COMPLETE, Trainer
 
 log = logging.getLogger("signalbox.run")
@@ -78,9 +83,11 @@ class Session:
         plugins: PluginSource,
         folder: RunFolder,
         *,
+        accept_data_change: bool = False,
         trace: Path | None = None,
     ) -> None:
         """`config` is as `configure` returned it; the bus has every plugin attached and is sealed."""
+        self.interruption = Interruption()
         self._bus = bus
         self._folder = folder
         self._stage = "config"
@@ -102,24 +109,37 @@ class Session:
             control=self._control,
             plugins=plugins,
             folder=folder,
+            accept_data_change=accept_data_change,
             trace=trace,
         )
 
     def execute(self) -> Outcome:
         """Train to the end, or to the first reason to stop. Raises what went wrong, after run.error and run.close."""
         self._folder.create()
-        handler = log_to_file(self._folder.path / "log.jsonl")
+        with locked(self._folder.path):
+            self._folder.require_unchanged()
+            return self._execute()
+
+    def _execute(self) -> Outcome:
+        handler = log_to_file(self._folder.path / "log.jsonl", redactor_of(self.config))
         try:
-            with stop_on_signals(self._control) as interruption:
+            with stop_on_signals(self._control, self.interruption), self._watching_handlers():
                 reason = self._run()
             assert self._trainer is not None
             return Outcome(
                 reason=reason, step=self._trainer.position.step, folder=self._folder.path,
-                exit_code=interruption.exit_code, seconds=perf_counter() - self._begun,
+                exit_code=self.interruption.exit_code, seconds=perf_counter() - self._begun,
             )  # fmt: skip
         finally:
             logging.getLogger().removeHandler(handler)
             handler.close()
+
+    def _watching_handlers(self) -> AbstractContextManager[None]:
+        """Handlers that hang are told, and broken off past the limit."""
+        settings = self.config.log
+        return watching(
+            self._bus.running, stack_after_seconds=settings.hang_seconds, limit_seconds=settings.hang_limit_seconds
+        )
 
     def _run(self) -> str:
         grace_seconds = FAILED_GRACE_SECONDS
@@ -130,7 +150,7 @@ class Session:
             self._stage = "model"
             self._trainer = self._assembly.build_trainer(found)
             self._stage = "training"
-            reason = self._trainer.train()
+            reason = self._trainer.run_to_the_end()
             self._stage = "export"
             self._finish(self._trainer, reason)
             grace_seconds = GRACE_SECONDS
@@ -138,19 +158,33 @@ class Session:
         except BaseException as error:
             log.error("the run ends with an error (%s): %s", self._stage, error)
             self._rescue(error)
+            self._wait_for_checkpoint(error)
             self._tell_error(error)
             raise
         finally:
             self._close(grace_seconds)
 
     def _start(self) -> None:
-        folder, step = self._folder, 0
+        folder, step, marked = self._folder, 0, marked_step(self._folder.path)
         for problem in folder.passed_over:
             log.warning("passed over a damaged checkpoint: %s", problem)
         if folder.checkpoint is not None:
             step = folder.checkpoint.step
-            self._compare_with(tomli.loads(folder.checkpoint.text("config.toml")))
-            log.info("resuming %s at step %d from %s", self.run.name, step, folder.checkpoint.path)
+            self._compare_with(folder.checkpoint.toml("config.toml"))
+            log.info(
+                "resumed step=%d lost=%d (%s from %s)",
+                step,
+                max(marked - step, 0),
+                self.run.name,
+                folder.checkpoint.path,
+            )
+        elif marked:
+            log.warning(
+                "starting at step 0 lost=%d (%s was stopped before its first checkpoint)", marked, self.run.name
+            )
+        log.info("plugins:%s", "".join(f"\n{line}" for line in fact_lines(plugin_facts(self._bus))) or " none")
+        if left_out := [entry.use for entry in self.config.plugins if not entry.enabled]:
+            log.info("plugins that are left out (enabled = false, or --no-plugins): %s", ", ".join(left_out))
         log.info("plan:%s", "".join(f"\n{line}" for line in plan_lines(self._bus)) or " no plugin handles anything")
         (folder.path / "config.toml").write_text(to_toml(self.config), encoding="utf-8")
         if self._bus[RUN_START].chain:
@@ -159,9 +193,9 @@ class Session:
 
     def _compare_with(self, stored: dict[str, Any]) -> None:
         changed = list(differences(stored, tomli.loads(to_toml(self.config))))
-        for key, old, new in changed:
-            log.info("changed since the checkpoint: %s  %r -> %r", key, old, new)
-        refuse_unsafe_changes(changed)
+        if changed:
+            log.info("changed since the checkpoint:%s", "".join(f"\n  {line}" for line in change_lines(changed)))
+        refuse_unsafe(changed)
 
     def _finish(self, trainer: Trainer, reason: str) -> None:
         """Export a complete run, let the lanes come to their end, and say that it is over."""
@@ -179,13 +213,25 @@ class Session:
             self._bus[RUN_ERROR].emit(RunError(run=self.run, step=step, error=error, where=self._stage))
 
     def _rescue(self, error: BaseException) -> None:
-        """Save what was trained when the error came from outside the step, so that nothing is lost."""
-        if self._trainer is None or self._stage != "training" or not isinstance(error, PluginError | DataError):
+        """Save what was trained when the error left it whole, so that nothing is lost."""
+        if self._trainer is None or self._stage != "training" or not self._trainer.can_be_saved:
             return
+        if not isinstance(error, PluginError | DataError | OutOfMemoryError):
+            return
+        self._bus.lanes.drain()
+        self._bus.log_async_failures()  # which would keep the run from being saved; it ends anyway
         try:
-            self._trainer.artefacts.save(self._trainer.position, self._trainer.metrics, "saved after an error")
-        except (TrainerError, PluginError, OSError) as second:
+            self._trainer.artefacts.save_last(self._trainer.position, self._trainer.metrics, "saved after an error")
+        except Exception as second:  # the first is what is told
             log.error("no checkpoint could be saved after the error: %s", second)
+
+    def _wait_for_checkpoint(self, error: BaseException) -> None:
+        """Let a checkpoint that is being written become whole, unless the user wants to be gone now."""
+        if self._trainer is None or isinstance(error, KeyboardInterrupt):
+            return
+        written = self._trainer.artefacts.writer.outcome(wait=True)
+        if written is not None and written.error is not None:
+            log.error("the checkpoint of step %d was not saved: %s", written.job.step, written.error)
 
     def _close(self, grace_seconds: float) -> None:
         self._assembly.close()

@@ -66,6 +66,8 @@ class Step:
         self._seed = seed
         self._draws = False
         """Whether a trained module has dropout."""
+        self.is_torn = False
+        """Weights may have been written, and the step has not come to its end: between steps they are of none."""
         self._streams = {
             purpose: PlaceStreams(device.device, seed, purpose)
             for purpose in ("posterior", "noise", "input_noise", "timesteps", "conditioning")
@@ -90,6 +92,7 @@ class Step:
         Every image has the same share in the step, however the rounds divide them. Waits for nothing, except that an
         optimizer which cannot skip on the device is asked once on the host.
         """
+        self.is_torn = False
         rates = self._set_rates(steps_taken)
         count = sum(batch.count for batch in batches)
         loss = torch.zeros((), device=self._device.device)
@@ -104,7 +107,12 @@ class Step:
             self._update(bad)
         overflow = None if self._scale is None else self._scale.update(loss, bad)
         self._metrics.record(loss, norm, bad, overflow)
+        self.is_torn = False
         return rates
+
+    def drop_gradients(self) -> None:
+        """Forget those of a step that did not come to its end."""
+        self._prepared.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Any]:
         """What the next step takes from those before it, besides weights and optimizer."""
@@ -187,6 +195,7 @@ class Step:
 
     def _backward(self, loss: Tensor) -> None:
         if self._fused is not None:
+            self.is_torn = True
             self._fused.begin(loss)
         self._device.backward(loss if self._scale is None else self._scale.scale(loss))
 
@@ -203,8 +212,10 @@ class Step:
     def _update(self, bad: Tensor) -> None:
         if self._skips_on_device:
             self._optimizer.found_inf = bad.to(torch.float32)
+            self.is_torn = True
             self._prepared.step()
         elif not bool(bad):  # waits for the device: this optimizer's kernels know no `found_inf`
+            self.is_torn = True
             self._prepared.step()
         self._prepared.zero_grad(set_to_none=True)
 

@@ -2,8 +2,8 @@
 
 import logging
 import math
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
@@ -17,11 +17,11 @@ from events.catalogue import (
     EPOCH_START,
     METRICS_READY,
     METRICS_RECORD,
-    PROGRESS,
     STEP_END,
     STEP_START,
 )  # fmt: skip
 from events.control import Control, Request
+from events.errors import PluginError
 from events.payloads import (
     Batch,
     ControlApplied,
@@ -32,7 +32,6 @@ from events.payloads import (
     MetricsContext,
     MetricsReady,
     PlanContext,
-    Progress,
     RunInfo,
     StepEnd,
     StepStart,
@@ -40,20 +39,22 @@ from events.payloads import (
 from events.randomness import Streams
 
 from .artefacts import Artefacts
+from .careful_step import CarefulStep
 from .config import Config
 from .data.loader import Loader
 from .data.plan import Plan, PlanSettings, digest, plan_epoch, plan_problems
 from .data.sets import DataSet
 from .device import Device
-from .errors import CheckpointError, DataError, NonFiniteError
-from .metrics import MetricsRing, Report, StepNote
+from .errors import CheckpointError, DataError, NonFiniteError, OutOfMemoryError
+from .memory import is_out_of_memory, said_of
+from .metrics import MetricsRing, StepNote
+from .nonfinite import Rewind, refuse_bad_steps, tell_bad_steps
+from .pace import Pace
 from .position import Position
 from .step import Step
+from .step_mark import StepMark
 
 log = logging.getLogger("signalbox.train")
-PROGRESS_SECONDS = 0.25
-PROGRESS_MARKS = 60
-"""How many shows of progress a rate is taken over: 15 s, or 60 steps where a step takes longer."""
 COMPLETE = "complete"
 
 
@@ -73,20 +74,57 @@ class Trainer:
     live: LiveState
     position: Position
     artefacts: Artefacts
+    mark: StepMark
     stop_reason: str = ""
-    _marks: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=PROGRESS_MARKS))
-    """(time, step, images) of the newest shows of progress."""
     _steps_in_epoch: int = 0
     _skipped: int = 0
     """Steps in a row that handlers asked to skip."""
     _loss: float | None = None
+    _careful: CarefulStep = field(init=False)
+    _rewind: Rewind = field(init=False)
+    _pace: Pace = field(init=False)
+    _is_going_back: bool = False
+
+    def __post_init__(self) -> None:
+        self._careful = CarefulStep(config=self.config, bus=self.bus, device=self.device, step=self.step)
+        self._rewind = Rewind(settings=self.config.train, artefacts=self.artefacts, metrics=self.metrics)
+        self._pace = Pace(run=self.run, bus=self.bus, loader=self.loader)
+
+    def run_to_the_end(self) -> str:
+        """Train, going back where numbers are not finite and that is wanted; returns why it is over.
+
+        Raises OutOfMemoryError, NonFiniteError, and what plugins and data make impossible.
+        """
+        while True:
+            try:
+                return self.train()
+            except NonFiniteError as error:
+                self._is_going_back = True
+                self.position = self._rewind.go_back(self.position, error)
+                self._is_going_back, self._skipped = False, 0
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"memory ran out beside the step, after step {self.position.step}; lower train.batch_size,"
+                    f" preview.batch_size or data.resolution. What was said: {said_of(error)}"
+                ) from error
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether weights and position belong together: not when a step or going back broke off half-way."""
+        return not (self.step.is_torn or self._is_going_back)
 
     def train(self) -> str:
         """Train until the run is complete or asked to stop; returns which."""
-        self._marks.append((perf_counter(), self.position.step, self.position.images))
+        self._pace.begin(self.position)
         self._act_on_requests()
         if self.position.step == 0 and not self._is_over():
+            self._rewind.prepare(self.position)
             self.artefacts.at_start()
+        elif self.position.step and not self._is_over() and self.artefacts.catch_up(self.position):
+            self._act_on_requests()
+            self.artefacts.keep_up(self.position, self.metrics)
         while not self._is_over():
             plan = self._begin_epoch()
             for batches in self._steps(plan):
@@ -135,14 +173,16 @@ class Trainer:
         if self._skipped >= len(plan):
             raise DataError(f"every batch of epoch {self.position.epoch} was skipped by a step.start handler")
         at, signal = self.position, self.bus[EPOCH_END]
-        if signal.chain:
-            signal.emit(
-                EpochEnd(
-                    run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in_epoch,
-                    mean_loss=at.mean_loss(), control=self.control,
-                )
-            )  # fmt: skip
-        at.end_epoch()
+        try:
+            if signal.chain:
+                signal.emit(
+                    EpochEnd(
+                        run=self.run, epoch=at.epoch, step=at.step, steps_in_epoch=self._steps_in_epoch,
+                        mean_loss=at.mean_loss(), control=self.control,
+                    )
+                )  # fmt: skip
+        finally:
+            at.end_epoch()  # also where a handler fails, since the others have been told
         self._act_on_requests()
 
     def _steps(self, plan: Plan) -> Iterator[tuple[Batch, ...]]:
@@ -161,6 +201,10 @@ class Trainer:
     def _take_step(self, batches: tuple[Batch, ...]) -> StepNote | None:
         """One step on these batches; None when a handler asked to skip it, which uses them up all the same."""
         at, begun = self.position, perf_counter()
+        if at.is_left_out:
+            log.info("the batch after step %d is left out: it was not finite before the run went back", at.step)
+            at.batches_done += len(batches)
+            return None
         step_in_epoch = at.batches_done // at.accumulate
         if self.bus[STEP_START].chain:
             self.bus[STEP_START].emit(
@@ -176,30 +220,44 @@ class Trainer:
                 for request in skips:
                     self._announce(request)
                 return None
-        with self.bus.closed():
-            rates = self.step.take(batches, at.step)
+        rates = self._careful.take(batches, at.step)
         seconds = perf_counter() - begun
-        at.step, at.batches_done = at.step + 1, at.batches_done + len(batches)
+        first, at.step, at.batches_done = at.batches_done, at.step + 1, at.batches_done + len(batches)
         at.images += (images := sum(batch.count for batch in batches))
         self._skipped = 0
-        if self.bus[STEP_END].chain:
-            self.bus[STEP_END].emit(
-                StepEnd(
-                    run=self.run, step=at.step, epoch=at.epoch, step_in_epoch=step_in_epoch,
-                    steps_in_epoch=self._steps_in_epoch, learning_rates=rates,
-                    batches=batches, host_seconds=seconds, live=self.live, control=self.control,
-                )
-            )  # fmt: skip
         paths = tuple(path for batch in batches for path in batch.paths)
-        return StepNote(step=at.step, epoch=at.epoch, images=images, rates=rates, paths=paths)
+        taken = StepNote(step=at.step, epoch=at.epoch, images=images, rates=rates, paths=paths, batch=first)
+        if self.bus[STEP_END].chain:
+            with self._noting(taken):
+                self.bus[STEP_END].emit(
+                    StepEnd(
+                        run=self.run, step=at.step, epoch=at.epoch, step_in_epoch=step_in_epoch,
+                        steps_in_epoch=self._steps_in_epoch, learning_rates=rates,
+                        batches=batches, host_seconds=seconds, live=self.live, control=self.control,
+                    )
+                )  # fmt: skip
+        return taken
+
+    @contextmanager
+    def _noting(self, taken: StepNote | None) -> Generator[None, None, None]:
+        """Note the step at once if this fails, so that a checkpoint taken then has the numbers of every step."""
+        try:
+            yield
+        except BaseException:
+            if taken is not None:
+                self.metrics.note(taken)
+            raise
 
     def _keep_boundary(self, taken: StepNote | None) -> None:
         """What happens between two steps, in the order the catalogue's map gives."""
-        self.bus.surface_async_failures()
-        self._report()
+        with self._noting(taken):
+            self.mark.note(self.position.step)
+            self.artefacts.settle()
+            self.bus.surface_async_failures()
+            self._report()
         if taken is not None:
             self.metrics.note(taken)
-        self._show_progress()
+        self._pace.show(self.position, self._loss, now=self._is_over())
         self._act_on_requests()
         if taken is None or self._is_over():
             return
@@ -211,9 +269,14 @@ class Trainer:
     def _report(self, *, wait: bool = False) -> None:
         """Tell the numbers that have arrived, and act on steps that were skipped for not being finite."""
         for report in self.metrics.landed(wait=wait):
-            self._act_on_nonfinite(report)
+            tell_bad_steps(report, self.run.seed)
+            refuse_bad_steps(report, self.config.train)
             context = MetricsContext(step=report.step, epoch=report.epoch)
-            values = self.bus[METRICS_RECORD].apply(report.values, context)
+            try:
+                values = self.bus[METRICS_RECORD].apply(report.values, context)
+            except PluginError:
+                self.metrics.put_back()
+                raise
             if not math.isnan(report.values["loss"]):
                 self._loss = report.values["loss"]
                 if report.epoch == self.position.epoch:
@@ -222,38 +285,6 @@ class Trainer:
             signal = self.bus[METRICS_READY]
             if signal.chain:
                 signal.emit(MetricsReady(run=self.run, step=report.step, epoch=report.epoch, values=values))
-
-    def _act_on_nonfinite(self, report: Report) -> None:
-        for note in report.bad:
-            log.warning(
-                "step %d was skipped: loss or gradient not finite; its files: %s", note.step, ", ".join(note.paths)
-            )
-        if not report.bad:
-            return
-        limit = 1 if self.config.train.on_nonfinite == "stop" else self.config.train.max_skipped
-        if report.consecutive_bad >= limit:
-            note = report.bad[-1]
-            raise NonFiniteError(
-                f"{report.consecutive_bad} step(s) in a row up to step {note.step} had a loss or gradient that is not"
-                f" finite (train.on_nonfinite = '{self.config.train.on_nonfinite}'). No weight was touched by them and the"
-                f" last checkpoint stands. Lower train.learning_rate, or look at: {', '.join(note.paths)}"
-            )
-
-    def _show_progress(self) -> None:
-        signal, now, at = self.bus[PROGRESS], perf_counter(), self.position
-        if not signal.chain or (now - self._marks[-1][0] < PROGRESS_SECONDS and not self._is_over()):
-            return
-        self._marks.append((now, at.step, at.images))
-        begun, step, images = self._marks[0]
-        seconds, waiting = max(now - begun, 1e-9), self.loader.waiting
-        signal.emit(
-            Progress(
-                run=self.run, step=at.step, steps=self.run.steps, loss=self._loss,
-                images_per_second=(at.images - images) / seconds,
-                eta_seconds=seconds / max(at.step - step, 1) * (self.run.steps - at.step),
-                data_fraction=waiting.seconds / max(now - waiting.since, 1e-9),
-            )
-        )  # fmt: skip
 
     def _act_on_requests(self) -> None:
         for request in self.control.take("stop", "save", "preview", "evaluate", "export", "set", "skip_batch"):

@@ -48,7 +48,8 @@ class Validation:
             with evaluating(self.family.modules.values()):
                 losses = {name: self._mean(name) for name in self.sets}
             for name, loss in losses.items():
-                self.history[name] = (*self.history.get(name, ()), (step, loss))
+                before = (measured for measured in self.history.get(name, ()) if measured[0] != step)
+                self.history[name] = (*before, (step, loss))  # a run may go on from within a validation
         finally:
             seconds = perf_counter() - begun
             if self.bus[VALIDATION_END].chain:
@@ -60,6 +61,10 @@ class Validation:
                 )  # fmt: skip
         shown = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
         log.info("validation at step %d: %s (%.1f s)", step, shown, seconds)
+
+    def has_measured(self, step: int) -> bool:
+        """Whether the sets, if there are any, have been measured at this step."""
+        return all(any(at == step for at, _ in self.history.get(name, ())) for name in self.sets)
 
     def state(self) -> dict[str, list[list[float]]]:
         return {name: [list(measured) for measured in each] for name, each in self.history.items()}

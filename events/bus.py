@@ -18,6 +18,7 @@ from blinker import Namespace
 from .attach import problem_with_own, problems_of, source_of
 from .catalogue import CATALOGUE
 from .errors import AttachError, BusSealed, UnknownSignal
+from .guards import GuardKind, guarded
 from .lanes import Lanes
 from .plugin import Plugin, PluginTable, Subscription
 from .policy import FailurePolicy
@@ -25,6 +26,7 @@ from .signals import BuildSignal, Gate, Handler, NotificationSignal, OwnGate, Re
 from .spec import Build, Context, Event, Notification, Part, SignalSpec, Transform, Value, Where
 from .timing import SLOW_SECONDS, Tally, timed
 from .trace import Trace
+from .watchdog import Running
 
 __all__ = ["SLOW_SECONDS", "Bus", "Tally"]
 log = logging.getLogger("signalbox.events")
@@ -33,11 +35,20 @@ log = logging.getLogger("signalbox.events")
 class Bus:
     """The signals of one process of one run."""
 
-    def __init__(self, catalogue: Iterable[SignalSpec] = CATALOGUE, *, lanes: Lanes | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Iterable[SignalSpec] = CATALOGUE,
+        *,
+        lanes: Lanes | None = None,
+        running: list[Running] | None = None,
+    ) -> None:
+        """`running` may be that of another bus of this thread, so that one watchdog sees both."""
         self.lanes = lanes or Lanes()
         self.plugins: dict[str, Plugin] = {}
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         """By (plugin, signal, method); filled once `time_handlers` is called."""
+        self.running: list[Running] = [] if running is None else running
+        """Handlers that go on at this moment, the outermost first; filled once `time_handlers` is called."""
         self._gate = Gate()
         self._policy = FailurePolicy(self._disable)
         self._trace: Trace | None = None
@@ -120,18 +131,22 @@ class Bus:
                 failure.handler, self._signal(failure.handler.signal).spec, failure.error, failure.event
             )
 
-    def close(self, *, grace_seconds: float = 10.0) -> None:
-        """Drain the lanes within the grace and close every plugin; failures are logged. A second call does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self.lanes.close(grace_seconds=grace_seconds)
+    def log_async_failures(self) -> None:
+        """Log the failures of async handlers, where the run ends anyway."""
         while self.lanes.failures:
             failure = self.lanes.failures.popleft()
             log.error(
                 "plugin %s failed in %s: %r", failure.handler.plugin, failure.handler.label, failure.error,
                 exc_info=failure.error,
             )  # fmt: skip
+
+    def close(self, *, grace_seconds: float = 10.0) -> None:
+        """Drain the lanes within the grace and close every plugin; failures are logged. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.lanes.close(grace_seconds=grace_seconds)
+        self.log_async_failures()
         for name, plugin in self.plugins.items():
             try:
                 plugin.close()
@@ -145,6 +160,11 @@ class Bus:
         limits = SLOW_SECONDS | dict(slow_seconds or {})
         for signal in self.signals:
             signal.rewrap(partial(self._timed, limit_seconds=limits[signal.spec.pace]))
+
+    def guard(self, *kinds: GuardKind) -> None:
+        """Look at what some calls of every handler leave behind; call it after `time_handlers`, to stay out of the times."""
+        for signal in self.signals:
+            signal.rewrap(partial(guarded, kinds=kinds))
 
     def add_tally(self, key: tuple[str, str, str], tally: Tally) -> None:
         """Add what a handler has cost in a loader worker."""
@@ -220,7 +240,7 @@ class Bus:
 
     def _timed(self, handler: Handler, *, limit_seconds: float) -> Receiver:
         tally = self.tallies.setdefault((handler.plugin, handler.signal, handler.label), Tally())
-        return timed(handler, tally, limit_seconds)
+        return timed(handler, tally, limit_seconds, self.running)
 
 
 def _priority(subscription: Subscription, table: PluginTable) -> int:

@@ -34,6 +34,24 @@ Map:
         preview.start
         preview.image*
         preview.end
+    when a run goes on from a stop that went before a validation:
+        validation.start
+        validation.end
+        control.applied*
+        when a preview is due:
+            preview.prompts
+            preview.start
+            preview.image*
+            preview.end
+        when a checkpoint is due:
+            checkpoint.start
+            checkpoint.retention?
+        when an export is due:
+            export.start
+            checkpoint.metadata+
+            checkpoint.tensors*
+            export.write
+            export.end
     for each epoch:
         epoch.plan
         epoch.start?
@@ -41,6 +59,7 @@ Map:
             batch.device+
             step.start
             step.end?
+            checkpoint.saved?
             for each report that has reached the host:
                 metrics.record
                 metrics.ready
@@ -56,9 +75,9 @@ Map:
                 preview.image*
                 preview.end
             when a checkpoint is due:
+                checkpoint.saved?
                 checkpoint.start
                 checkpoint.retention?
-                checkpoint.saved
             when an export is due:
                 export.start
                 checkpoint.metadata+
@@ -75,6 +94,7 @@ Map:
         preview.start
         preview.image*
         preview.end
+    checkpoint.saved?
     checkpoint.start?
     checkpoint.retention?
     checkpoint.saved?
@@ -93,7 +113,10 @@ Map:
 
 Meanwhile, in the loader, for each sample: sample.image, sample.caption, sample.pixels, sample.settings; for each
 batch: batch.host. `step.start` without `step.end` is a step that a handler asked to skip.
+`checkpoint.saved` follows its `checkpoint.start` once the checkpoint, which is written beside training, is whole on disk.
 `epoch.start` is missing once after a resume in the middle of an epoch, and `epoch.end` when the run ends within one.
+A run that goes back where numbers are not finite saves before its first step, and `checkpoint.loaded` and what follows
+it may then come again, after any step or at the end.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -351,7 +374,7 @@ CHECKPOINT_RETENTION: "Transform[tuple[int, ...], RetentionContext]" = Transform
     pace="epoch", value="tuple of int", context=RetentionContext, check=tuple_of(int),
 )  # fmt: skip
 CHECKPOINT_SAVED = Notification(
-    name="checkpoint.saved", meaning="A checkpoint is complete on disk.", pace="epoch", payload=CheckpointSaved,
+    name="checkpoint.saved", meaning="A checkpoint is complete on disk; told at the first boundary after.", pace="epoch", payload=CheckpointSaved,
     asynchronous=True,
 )  # fmt: skip
 EPOCH_END = Notification(

@@ -38,5 +38,18 @@ class LaneStuck(Exception):
     """An async handler did not finish its events in time; they are given up."""
 
 
+class HandlerHung(BaseException):  # beyond `except Exception`, which a hanging loop may hold
+    """A handler took longer than the limit and was broken off; it is raised within the handler."""
+
+    def __init__(self, message: str, *, plugin: str, signal: str, label: str) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.signal = signal
+        self.label = label
+
+    def is_of(self, plugin: str, signal: str, label: str) -> bool:
+        return (self.plugin, self.signal, self.label) == (plugin, signal, label)
+
+
 class ControlError(ValueError):
     """A plugin asked the run for something it cannot do; the message says what it can."""

@@ -93,6 +93,9 @@ class Lanes:
             return
         self.drain(limit_seconds=grace_seconds)
         self.is_closed = True
+        for lane in self._lanes.values():
+            if lane.dropped:
+                log.warning("plugin %s: %d events never reached its async handlers", lane.plugin, lane.dropped)
         if self._loop is None or self._thread is None:
             return
         self._loop.call_soon_threadsafe(_farewell)

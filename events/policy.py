@@ -4,7 +4,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from .errors import PluginError
+from .disk import OncePerMinute, is_disk_trouble
+from .errors import HandlerHung, PluginError
 from .signals import Failures, Handler
 from .spec import Notification, SignalSpec
 
@@ -20,18 +21,23 @@ class FailurePolicy(Failures):
         self._disable = disable
         self._failures: Counter[tuple[str, str, str]] = Counter()
         self._told: set[tuple[str, type[BaseException]]] = set()
+        self._disk = OncePerMinute()
 
     def handle(self, handler: Handler | None, spec: SignalSpec, error: BaseException, about: object) -> None:
         """Raise PluginError, or return when the run may go on with the next handler.
 
         A KeyboardInterrupt is the user's and passes; so does what was named where it happened, such as in a worker,
-        and what a bare receiver raises. Signals that call every handler, come what may, log these too.
+        and what a bare receiver raises. Signals that call every handler, come what may, log these too. A disk that is full
+        or fails is no fault of a handler that looks on: the run goes on without what it would have written.
         """
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or _is_of_another(error, handler):
             raise error
         goes_on = isinstance(spec, Notification) and spec.on_failure == "continue"
         if (handler is None or isinstance(error, PluginError)) and not goes_on:
             raise error
+        if handler is not None and _may_go_unwritten(spec, error):
+            self._tell_disk_trouble(handler, error)
+            return
         who = (
             f"plugin {handler.plugin} failed in {handler.label} ({handler.source})" if handler else "a receiver failed"
         )
@@ -47,6 +53,14 @@ class FailurePolicy(Failures):
         if handler is not None and handler.on_error == "disable":
             self._count(handler)
 
+    def _tell_disk_trouble(self, handler: Handler, error: BaseException) -> None:
+        """Once a minute for each plugin."""
+        if self._disk.is_due(handler.plugin):
+            log.warning(
+                "plugin %s cannot write in %s at %s: %s; training goes on%s", handler.plugin, handler.label,
+                handler.signal, error, self._disk.times(handler.plugin),
+            )  # fmt: skip
+
     def _log(self, who: str, said: str, error: BaseException) -> None:
         """A line for each failure, with the traceback when it is the handler's first of its kind."""
         kind = (who, type(error))
@@ -61,6 +75,17 @@ class FailurePolicy(Failures):
             log.error(
                 "plugin %s: %s is disabled after %d failures", handler.plugin, handler.label, FAILURES_UNTIL_DISABLED
             )
+
+
+def _is_of_another(error: BaseException, handler: Handler | None) -> bool:
+    """Whether a handler further out was broken off while this one ran."""
+    if not isinstance(error, HandlerHung):
+        return False
+    return handler is None or not error.is_of(handler.plugin, handler.signal, handler.label)
+
+
+def _may_go_unwritten(spec: SignalSpec, error: BaseException) -> bool:
+    return isinstance(spec, Notification) and spec.on_failure != "raise" and is_disk_trouble(error)
 
 
 def _must_raise(handler: Handler, spec: SignalSpec) -> bool:

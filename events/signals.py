@@ -5,6 +5,7 @@ the total order of P3, and every change of the receivers compiles them into a tu
 walk. blinker stays the registry: `send`, `connected_to`, `muted` and `receivers_for` work and agree with the tuple.
 """
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -12,9 +13,10 @@ from typing import Any, Generic, TypeVar
 from blinker import ANY, NamedSignal
 
 from .background import in_background
-from .errors import BusClosed, BusSealed, ReturnedWrong
+from .errors import BusClosed, BusSealed, PluginError, ReturnedWrong
 from .spec import Build, Context, Event, Notification, Part, SignalSpec, Transform, Value
 
+log = logging.getLogger("signalbox.events")
 Receiver = Callable[..., Any]
 F = TypeVar("F", bound=Receiver)
 
@@ -204,21 +206,39 @@ class NotificationSignal(Signal, Generic[Event]):
     def emit(self, event: Event) -> None:
         """Call every handler with the event, in order.
 
-        Raises PluginError as the failing plugin's `on_error` says, BusClosed inside the closed step.
+        Raises PluginError as the failing plugin's `on_error` says, once the others have been told, so that their
+        states go on together; where training relies on the handlers, at once. BusClosed inside the closed step.
         """
         if self._gate.closed:
             self._refuse()
         calls = iter(self.chain)
         call: Receiver | None = None
-        while True:  # goes round again only after a failure that the policy lets pass
+        failed: PluginError | None = None
+        while True:  # goes round again only after a failure
             try:
                 for call in calls:
                     call(event)
-                return
+                break
             except BaseException as error:
                 if call is None:  # interrupted before the first
                     raise
-                self._failures.handle(self.owner_of(call), self.spec, error, event)
+                failed = self._failure_of(call, error, event, failed)
+        if failed is not None:
+            raise failed
+
+    def _failure_of(
+        self, call: Receiver, error: BaseException, event: Event, before: PluginError | None
+    ) -> PluginError | None:
+        """What to raise when every handler has been told, given what was to be raised before: the first failure."""
+        try:
+            self._failures.handle(self.owner_of(call), self.spec, error, event)
+        except PluginError as failure:
+            if self.spec.on_failure == "raise":
+                raise
+            if before is not None:
+                log.error("%s", failure)
+            return before or failure
+        return before
 
 
 class TransformSignal(Signal, Generic[Value, Context]):
@@ -281,7 +301,8 @@ class BuildSignal(Signal, Generic[Part, Context]):
 
 def _check(spec: Transform[Any, Any] | Build[Any, Any], before: object, after: object) -> None:
     if after is None:
-        raise ReturnedWrong("returned None; is there a `return` missing?")
+        carried = spec.value if isinstance(spec, Transform) else spec.part
+        raise ReturnedWrong(f"expected {carried}, got None; is there a `return` missing?")
     wrong = spec.check(before, after)
     if wrong is not None:
         raise ReturnedWrong(wrong)

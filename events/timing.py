@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from .signals import Handler, Receiver
+from .watchdog import Running
 
 log = logging.getLogger("signalbox.events")
 SLOW_SECONDS = {"step": 0.5, "epoch": 5.0, "run": 20.0}
@@ -26,16 +27,21 @@ class Tally:
         self.slowest_seconds = max(self.slowest_seconds, other.slowest_seconds)
 
 
-def timed(handler: Handler, tally: Tally, limit_seconds: float) -> Receiver:
-    """The handler's call, summed into the tally. Slow calls are named the 1st, 2nd, 4th, 8th, ... time."""
+def timed(handler: Handler, tally: Tally, limit_seconds: float, running: list[Running]) -> Receiver:
+    """The handler's call, summed into the tally, and on the list while it goes on.
+
+    Slow calls are named the 1st, 2nd, 4th, 8th, ... time.
+    """
     call, slow_calls = handler.call, 0
 
     def timed_call(*arguments: Any) -> Any:
         nonlocal slow_calls
         started = perf_counter()
         try:
+            running.append((handler, started))
             return call(*arguments)
         finally:
+            running.pop()  # first, since what breaks a handler off may be raised after any call that is made here
             seconds = perf_counter() - started
             tally.calls += 1
             tally.seconds += seconds

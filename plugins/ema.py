@@ -123,6 +123,7 @@ class Ema(Plugin):
         return {"means": self._means, "updates": self._updates, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._catch_up()  # what is on its way belongs to the means that are given up
         for name, mean in self._means.items():
             mean.copy_(state["means"][name])
         if self._updates is not None:

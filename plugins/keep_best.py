@@ -7,7 +7,7 @@ from pydantic import Field
 
 from events import Plugin, PluginSettings, on, transform
 from events.control import Control
-from events.payloads import CheckpointSaved, RetentionContext, RunStart, ValidationEnd
+from events.payloads import CheckpointLoaded, CheckpointSaved, RetentionContext, RunStart, ValidationEnd
 
 
 class KeepBest(Plugin):
@@ -41,8 +41,10 @@ class KeepBest(Plugin):
             self._awaited = step
             self._control.save(reason=f"best loss on {name}", asker=self.name)
 
+    @on("checkpoint.loaded")
     @on("checkpoint.saved")
-    def remember(self, event: CheckpointSaved) -> None:
+    def remember(self, event: CheckpointSaved | CheckpointLoaded) -> None:
+        """What was loaded had been saved, though nobody lived to hear of it."""
         if event.step == self._awaited:
             self._best = event.step
 

@@ -39,16 +39,18 @@ def build_plugins(tables: Sequence[PluginTable], folder: Path) -> list[tuple[Plu
 
     Raises AttachError with a line for each class that cannot be loaded and each setting that is wrong.
     """
+    if problems := leading_out(tables, folder):
+        raise AttachError(problems)
     find_beside(folder)
     built: list[tuple[Plugin, PluginTable]] = []
-    problems: list[str] = []
+    found: list[str] = []
     for table in tables:
         try:
             built.append((build_plugin(table), table))
         except AttachError as error:
-            problems += error.problems
-    if problems:
-        raise AttachError(tuple(problems))
+            found += error.problems
+    if found:
+        raise AttachError(tuple(found))
     return built
 
 
@@ -90,6 +92,23 @@ def load_class(table: PluginTable) -> type[Plugin]:
     if not (isinstance(kind, type) and issubclass(kind, Plugin)):
         raise AttachError((f"{at}: {class_name} is no subclass of events.Plugin or plugins.plugins.BasePlugin",))
     return kind
+
+
+def leading_out(tables: Sequence[PluginTable], folder: Path) -> tuple[str, ...]:
+    """A line for each plugin whose module would be found beside the config by a link out of its folder; nothing is imported."""
+    home = folder.resolve()
+    problems = []
+    for table in tables:
+        place = home
+        for part in table.use.split(".")[:-1]:
+            place = place / part
+            for path in (place, place.with_name(f"{part}.py"), place / "__init__.py"):
+                if path.exists() and not path.resolve().is_relative_to(home):
+                    problems.append(
+                        f"plugins[{table.position}].use  {table.use}: {path} is a link that leads out of {home}, to"
+                        f" {path.resolve()}; put the file itself there"
+                    )
+    return tuple(problems)
 
 
 def find_beside(folder: Path) -> None:

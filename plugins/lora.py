@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from core.weight_files import adapter_problem
 from events import Plugin, PluginSettings, build, on, transform
 from events.payloads import ExportContext, ExportWrite, ModelContext
 
@@ -46,6 +47,13 @@ class Lora(Plugin):
         dora: bool = Field(False, description="train the magnitude of each output apart")
         dropout: float = Field(0.0, ge=0, lt=1, description="of what goes into `down`, while training")
         start_from: Path | None = Field(None, description="adapter file, or folder of an export, to go on from")
+
+        @field_validator("start_from")
+        @classmethod
+        def _is_safe(cls, path: Path | None) -> Path | None:
+            if path is not None and (problem := adapter_problem(path)):
+                raise ValueError(problem)
+            return path
 
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
         super().__init__(settings, name=name)

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from core.weight_files import adapter_problem
 from events import Plugin, PluginSettings, build
 from events.payloads import ModelContext
 
@@ -22,6 +23,13 @@ class MergeLora(Plugin):
     class Settings(PluginSettings):
         file: Path = Field(description="adapter file in diffusers' or sd-scripts' names, or the folder of an export")
         strength: float = Field(1.0, description="how much of it")
+
+        @field_validator("file")
+        @classmethod
+        def _is_safe(cls, file: Path) -> Path:
+            if problem := adapter_problem(file):
+                raise ValueError(problem)
+            return file
 
     @build("model", priority=5)
     def merge(self, modules: "dict[str, nn.Module]", context: ModelContext) -> "dict[str, nn.Module]":

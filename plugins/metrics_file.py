@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from events import Plugin, on
-from events.payloads import MetricsReady, RunStart, ValidationEnd
+from events.payloads import CheckpointLoaded, MetricsReady, RunStart, ValidationEnd
 
 FILE = "metrics.jsonl"
 VALIDATION = "validation/"
@@ -27,14 +27,12 @@ class MetricsFile(Plugin):
     @on("run.start")
     def resume(self, event: RunStart) -> None:
         """Drop the lines of steps that will be taken again, and a line that a killed run left unfinished."""
-        path = event.run.folder / FILE
-        if not path.is_file():
-            return
-        kept = [(step, line) for step, line in _whole_lines(path) if step <= event.resumed_step]
-        self._kept_step = max((step for step, line in kept if f'"{VALIDATION}' not in line), default=0)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for _, line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        self._drop_after(event.run.folder / FILE, event.resumed_step)
+
+    @on("checkpoint.loaded")
+    def go_back(self, event: CheckpointLoaded) -> None:
+        """A run that goes back while it is running takes the steps after the checkpoint anew, too."""
+        self._drop_after(event.run.folder / FILE, event.step)
 
     @on("metrics.ready")
     def append(self, event: MetricsReady) -> None:
@@ -47,12 +45,28 @@ class MetricsFile(Plugin):
             values = {f"{VALIDATION}{name}": loss for name, loss in event.losses.items()}
             _append(event.run.folder, event.step, event.epoch, values)
 
+    def _drop_after(self, path: Path, last: int) -> None:
+        if not path.is_file():
+            return
+        kept = [(step, line) for step, line in _whole_lines(path) if step <= last]
+        self._kept_step = max((step for step, line in kept if f'"{VALIDATION}' not in line), default=0)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for _, line in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
 
 def _append(folder: Path, step: int, epoch: int, values: Mapping[str, float]) -> None:
     finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
     line = json.dumps({"step": step, "epoch": epoch, "values": finite})
-    with (folder / FILE).open("a", encoding="utf-8") as stream:
-        stream.write(f"{line}\n")
+    rest = f"{line}\n".encode()
+    with (folder / FILE).open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            while rest:
+                rest = rest[stream.write(rest) :]
+        except OSError:  # a full disk takes the beginning of a line
+            stream.truncate(end)
+            raise
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,11 +1,13 @@
 """What the tests share: a small real model, a few real pictures, and runs of the real trainer on them."""
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -47,6 +49,13 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def leave_libraries_to_rest() -> None:
+    """Take what has been imported out of the garbage collector's rounds, which each run ends with."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def write_config(tmp_path: Path, model_folder: Path, picture_folder: Path) -> Callable[..., Path]:
     """Write a config.toml of a small quick run; `plugins` is TOML text appended to it."""
@@ -69,13 +78,14 @@ def train(write_config: Callable[..., Path]) -> Callable[..., Run]:
     from core.run_folder import find_run
     from core.session import Session, configure
 
-    def execute(*overrides: str, plugins: str = "", fresh: bool = False) -> Run:
+    def execute(*overrides: str, plugins: str = "", fresh: bool = False, accept_data_change: bool = False) -> Run:
         path = write_config(plugins)
         config = run.load(path, list(overrides))
         bus, source = run.assemble_bus(config, path)
         config = configure(bus, config, str(path))
         folder = find_run(config, fresh=fresh)
-        outcome = Session(config, bus, source, folder).execute()
+        outcome = Session(config, bus, source, folder, accept_data_change=accept_data_change).execute()
+        leave_libraries_to_rest()
         return Run(folder=outcome.folder, exit_code=outcome.exit_code, bus=bus)
 
     return execute
@@ -88,8 +98,16 @@ def run_command(write_config: Callable[..., Path]) -> Callable[..., Run]:
     def execute(*overrides: str, plugins: str = "", arguments: Sequence[str] = (), name: str = "test") -> Run:
         path = write_config(plugins)
         command = [sys.executable, str(ROOT / "run.py"), "train", str(path), *sets(overrides), *arguments]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # set by `main`
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            start_new_session=True,
         )
         return Run(folder=path.parent / "runs" / name, exit_code=done.returncode, output=done.stdout + done.stderr)
 

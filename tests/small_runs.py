@@ -72,12 +72,17 @@ class Run:
 
 
 def assert_same_state(one: Run, other: Run, *, but: str = "") -> None:
-    """Bit for bit the same weights, optimizer, plugin state and position, `but` for one key of the state."""
+    """Bit for bit the same weights, optimizer, plugin state and position, `but` for one file or one key of the state."""
+    assert_same(one.state(), other.state(), but=but)
+
+
+def assert_same(left: dict[str, object], right: dict[str, object], *, but: str = "") -> None:
+    """As `assert_same_state`, of what `Run.state` has returned."""
     import torch
 
-    left, right = one.state(), other.state()
-    for state in (left["state"], right["state"]):
-        state.pop(but, None)  # type: ignore[attr-defined]  # a dict
+    for whole in (left, right):
+        for table in (whole, whole["state"]):
+            table.pop(but, None)  # type: ignore[attr-defined]  # a dict
     assert left["state"] == right["state"]
     for name, tensors in left.items():
         if name.endswith(".safetensors"):

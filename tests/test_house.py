@@ -54,8 +54,13 @@ def test_a_file_says_what_it_is_and_no_function_is_long(path: Path) -> None:
 
 
 def test_no_state_of_ours_is_pickled_or_read_by_torch_load() -> None:
+    """But for `run.py convert`, which reads tensors alone, once and on request."""
     for path in sources():
         text = path.read_text(encoding="utf-8")
+        if path == ROOT / "core" / "conversion.py":
+            call = 'torch.load(source, map_location="cpu", weights_only=True)'
+            assert text.count(call) == 1, f"{path}: {call}"
+            text = text.replace(call, "")
         for word in ("import pickle", "torch.load(", "torch.save(", "cloudpickle"):
             assert word not in text, f"{path}: {word}"
 

@@ -1,5 +1,9 @@
-"""The caches of one run: filled before training, read by its workers, and mended when an entry is found damaged."""
+"""The caches of one run: filled before training, read by its workers, and mended when an entry is found damaged.
 
+A cache whose disk is full or fails is done without: the run has the same bits, and takes longer.
+"""
+
+import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +14,11 @@ from ..data.samples import Missing, Tokenize
 from .latent_pass import LatentPass
 from .latents import Latents, PictureRoom
 from .parts import CacheParts, Makers, Tally
-from .store import Store, is_damage
+from .store import Store, is_damage, is_out_of_reach
 from .text import TextEmbeddings
 from .text_pass import TextPass
+
+log = logging.getLogger("signalbox.cache")
 
 
 class Caches:
@@ -23,11 +29,15 @@ class Caches:
         self._makers = makers
         self._latent_pass = LatentPass(parts, makers, Store(store_path(parts.config.cache.dir, "latents")))
         self._text_pass = TextPass(parts, makers, Store(store_path(parts.config.cache.dir, "text")), tokenize)
+        self._is_given_up = False
 
     def fill(self) -> None:
         """Encode whatever is missing. A stop that is asked for meanwhile ends the pass; the next one goes on there."""
         for one in self.passes:
-            _whole(one.store, one.fill)
+            try:
+                _whole(one.store, one.fill)
+            except (sqlite3.Error, OSError) as error:
+                _do_without(one, error)
 
     @property
     def passes(self) -> "tuple[LatentPass | TextPass, ...]":
@@ -44,13 +54,23 @@ class Caches:
     def text(self) -> TextEmbeddings | None:
         return self._text_pass.text
 
-    def refill(self, missing: Missing, name: str) -> None:
-        """Encode what a batch of a data set needs and a worker did not find whole."""
-        if missing.pictures:
-            room = PictureRoom(self._makers[name])
-            self._latent_pass.encode(name, [room[key] for key in missing.pictures], Tally())
-        if missing.captions:
-            self._text_pass.encode(missing.captions)
+    def refill(self, missing: Missing, name: str) -> bool:
+        """Encode what a batch of a data set needs and a worker did not find whole.
+
+        False when the disk does not take it; from then on nothing is encoded for a cache any more.
+        """
+        try:
+            if missing.pictures and not self._is_given_up:
+                room = PictureRoom(self._makers[name])
+                self._latent_pass.encode(name, [room[key] for key in missing.pictures], Tally())
+            if missing.captions and not self._is_given_up:
+                self._text_pass.encode(missing.captions)
+        except (sqlite3.Error, OSError) as error:
+            if not is_out_of_reach(error):
+                raise
+            self._is_given_up = True
+            log.warning("%s", unusable_text(self._parts.config.cache.dir, error))
+        return not self._is_given_up
 
     def close(self) -> None:
         self._latent_pass.store.close()
@@ -59,6 +79,18 @@ class Caches:
 
 def store_path(folder: Path, product: Product) -> Path:
     return folder / f"{product}.sqlite"
+
+
+def unusable_text(place: Path, error: BaseException) -> str:
+    return f"{place} cannot be written: {error}; training goes on without what is missing there, and encodes it in each step"
+
+
+def _do_without(one: "LatentPass | TextPass", error: Exception) -> None:
+    """Go on without a cache that cannot be filled. Raises the error when it is none of the disk's."""
+    if not is_out_of_reach(error):
+        raise error
+    one.give_up()
+    log.warning("%s", unusable_text(one.store.path, error))
 
 
 def _whole(store: Store, fill: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 
 from events.catalogue import SAMPLE_IMAGE, SAMPLE_PIXELS
-from events.payloads import SampleKey
 
-from ..data.loader import open_workers
 from ..data.maker import SampleMaker
+from ..data.workers import Workers
 from ..encoding import encode_pictures
+from ..errors import DataError
 from .chance import some_keys, watch
 from .fingerprint import transforms_before
 from .keys import Recipe, module_identity
@@ -84,6 +85,10 @@ class LatentPass:
                 log.warning("latents are not cached: %s", chance_text(chance.plugins))
                 self.latents.clear()
 
+    def give_up(self) -> None:
+        """Cache no latents in this run."""
+        self.latents.clear()
+
     @property
     def recipe(self) -> Recipe:
         """Of the pictures that are trained on, or of whatever can be cached."""
@@ -101,7 +106,7 @@ class LatentPass:
         for made in pictures:
             self._refuse_chance(name, made)
             if made.encodable is None:
-                log.warning("set aside: %s: %s", self.makers[name].items[made.key.item].path, made.reason)
+                self._set_aside(self.makers[name].items[made.key.item].path, made.reason)
                 tally.unreadable += 1
                 rows.append(self._row(name, made, {}))
             else:
@@ -159,8 +164,11 @@ class LatentPass:
             maker = self.makers[name]
             keys = all_results(maker, one.variations)
             missing = (key for key in keys if not self.store.holds(one.key_at(maker, key)))
-            workers = open_workers(PictureRoom(maker), Stream(missing), maker.settings.data, persistent=False)
-            self.encode(name, workers, tally, comparison.missing)
+            workers = Workers(PictureRoom(maker), maker.settings.data)
+            try:
+                self.encode(name, workers.over(missing), tally, comparison.missing)
+            finally:
+                workers.close()
         end(self.parts, "latents", tally, begun)
 
     def _encode_alike(self, name: str, alike: list[Made], tally: Tally) -> list[Row]:
@@ -173,6 +181,12 @@ class LatentPass:
             for (one, encodable), mean, deviation in zip(made, means, deviations, strict=True)
         ]
 
+    def _set_aside(self, path: Path, reason: str) -> None:
+        """Name a picture that is not cached. Raises DataError where the first ends the run."""
+        if self.parts.config.data.on_bad == "stop":
+            raise DataError(f"{path}: {reason}; data.on_bad = 'stop'")
+        log.warning("set aside: %s: %s", path, reason)
+
     def _row(self, name: str, made: Made, entry: Mapping[str, Tensor]) -> Row:
         maker = self.makers[name]
         item, size = maker.items[made.key.item], maker.size_of(made.key)
@@ -184,13 +198,3 @@ class LatentPass:
             raise LeftToChance(drawn)
         if not made.read <= set(self.latents[name].fields):
             raise ReadsMore(made.read)
-
-
-class Stream:
-    """A sampler that can be read once."""
-
-    def __init__(self, keys: Iterator[SampleKey]) -> None:
-        self._keys = keys
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        return self._keys

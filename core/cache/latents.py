@@ -73,19 +73,20 @@ class Made:
     """What handlers read of the sample beyond its picture."""
 
 
-class PictureRoom(torch.utils.data.Dataset[Made]):
+class PictureRoom:
     """Maps a key to its picture, for the pass; works in loader processes."""
 
     def __init__(self, maker: SampleMaker) -> None:
-        self._maker = maker
+        self.maker = maker
 
     def __getitem__(self, key: SampleKey) -> Made:
         """A file that cannot be read comes back with its reason; what a plugin raises is raised."""
-        maker, item = self._maker, self._maker.items[key.item]
+        maker, item = self.maker, self.maker.items[key.item]
+        maker.at_work[0] = key.item
         maker.drawn.clear()
         maker.read.clear()
         try:
-            picture = maker.read_file(item, maker.size_of(key))
+            picture = maker.read_file(item, maker.size_of(key), maker.items.facts(key.item))
         except Exception as error:  # Pillow raises many kinds for bad bytes
             return Made(key=key, encodable=None, reason=reason_of(error))
         made = maker.picture(key, item, picture)

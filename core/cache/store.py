@@ -15,12 +15,18 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
+from events.disk import is_disk_trouble
+
 log = logging.getLogger("signalbox.cache")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, about TEXT NOT NULL, seal BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 SEAL_BYTES = 16
+OUT_OF_REACH = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+)
+"""SQLite's codes for a disk that does not take what is written."""
 WAIT_SECONDS = 60.0
 """How long a write waits for that of another process."""
 
@@ -155,6 +161,13 @@ class Comparison:
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether SQLite says that the file itself is broken, rather than that it is locked or the disk full."""
     return error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "malformed" in str(error)
+
+
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether the disk is full, fails or may not be written, so that no entry can be put in."""
+    if isinstance(error, OSError):
+        return is_disk_trouble(error) or isinstance(error, PermissionError | FileExistsError | NotADirectoryError)
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in OUT_OF_REACH
 
 
 def _seal(key: bytes, data: bytes) -> bytes:

@@ -50,6 +50,10 @@ class TextPass:
             log.warning("text is not cached: %s", chance_text(chance.plugins))
             self.text = None
 
+    def give_up(self) -> None:
+        """Cache no text in this run."""
+        self.text = None
+
     @property
     def recipe(self) -> Recipe:
         assert self._recipe is not None, "settle comes first"

@@ -4,7 +4,7 @@ A process gets (settings, plugin tables) and builds its plugins itself; live plu
 runs in every process, so a sample's bytes do not depend on how many workers there are (P12).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from torch import Tensor
 from events.bus import Bus, Tally
 from events.catalogue import SAMPLE_CAPTION, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
 from events.payloads import Item, SampleContext, SampleKey, SampleSettings
+from events.watchdog import Running
 
 from ..config import DataTable, PluginSource
 from ..errors import DataError
+from ..guards import handler_guards
+from ..pictures.facts import FileFacts
 from ..pictures.images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
 from .buckets import Geometry, Size
 from .draws import CROP, SampleDraws
@@ -25,6 +28,8 @@ from .table import ItemTable
 
 Watch = Callable[[str], None]
 """Told what a handler of pictures reads of its sample beyond the picture itself."""
+NOWHERE = -1
+"""In the place of an item's number, between samples."""
 BEYOND_THE_PICTURE = frozenset({"caption", "sample_id", "path", "epoch", "repeat", "settings", "extras"})
 
 
@@ -37,6 +42,7 @@ class MakerSettings:
     latent_scale: int
     """Sides of pictures over those of their latents."""
     time_plugins: bool = False
+    guard_plugins: bool = False
     slow_seconds: Mapping[str, float] = field(default_factory=dict)
     trace: Path | None = None
     validation: bool = False
@@ -94,27 +100,41 @@ class WatchedContext(SampleContext):
 class SampleMaker:
     """Builds the plugins of this process on first use and hands samples through them."""
 
-    def __init__(self, items: ItemTable, geometry: Geometry, settings: MakerSettings, plugins: PluginSource) -> None:
+    def __init__(
+        self,
+        items: ItemTable,
+        geometry: Geometry,
+        settings: MakerSettings,
+        plugins: PluginSource,
+        running: list[Running] | None = None,
+    ) -> None:
+        """`running` is the list of the training process's bus, whose watchdog then sees handlers that run there."""
         self.items, self.geometry, self.settings = items, geometry, settings
         self.plugins = plugins
+        self._running = running
         self._bus: Bus | None = None
         self.drawn: set[str] = set()
         """Plugins that have drawn without `variations` since this was last cleared."""
         self.read: set[str] = set()
         """What handlers of pictures have read of their samples beyond the picture."""
+        self.at_work: MutableSequence[int] = [NOWHERE]
+        """The number of the item that is being made, which a worker shares with the training process."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_bus": None, "drawn": set(), "read": set()}
+        unset: dict[str, Any] = {"_bus": None, "_running": None, "drawn": set(), "read": set(), "at_work": [NOWHERE]}
+        return self.__dict__ | unset
 
     @property
     def bus(self) -> Bus:
         """This process's own, with plugins built here."""
         if self._bus is None:
-            bus, settings = Bus(), self.settings
+            bus, settings = Bus(running=self._running), self.settings
             plugins = self.plugins.build(self.plugins.tables, self.plugins.folder)
             bus.attach(plugins, where=("worker",), validation=settings.validation)
             if settings.time_plugins:
                 bus.time_handlers(dict(settings.slow_seconds))
+            if settings.guard_plugins:
+                bus.guard(*handler_guards())
             if settings.trace is not None:
                 bus.trace(settings.trace)
             bus.seal()
@@ -138,11 +158,11 @@ class SampleMaker:
         """How often the run has shown the item at this size before, which variations count by."""
         return self.geometry.variation(key.item, key.epoch, key.repeat)
 
-    def read_file(self, item: Item, target: Size) -> Picture:
-        """The item's file. Raises whatever Pillow finds wrong with it."""
+    def read_file(self, item: Item, target: Size, known: FileFacts | None = None) -> Picture:
+        """The item's file. Raises whatever Pillow finds wrong with it, and Refused where it is not what is `known`."""
         data = self.settings.data
         wanted = target if data.decode == "scaled" else None
-        return read_picture(item.path, transparent=data.transparent, mask=item.mask, target=wanted)
+        return read_picture(item.path, transparent=data.transparent, mask=item.mask, target=wanted, known=known)
 
     def picture(self, key: SampleKey, item: Item, picture: Picture) -> Encodable:
         """The picture after `sample.image`, crop, mirror and `sample.pixels`."""

@@ -1,10 +1,9 @@
 """The room where batches are made: in each loader worker, or in the training process when there are none."""
 
 import logging
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy
 import torch
@@ -12,14 +11,14 @@ from torch import Tensor
 
 from events.bus import Tally
 from events.catalogue import BATCH_HOST
-from events.errors import PluginError
 from events.payloads import STAND_IN, Batch, BatchContext, Item, SampleKey, SampleSettings
 from events.randomness import Streams
 
 from ..errors import DataError
 from ..pictures.files import reason_of
 from ..tensors import on_tensors
-from .maker import SampleMaker
+from .failures import LoadFailure, failure_of
+from .maker import NOWHERE, SampleMaker
 
 log = logging.getLogger("signalbox.data")
 Tokenize = Callable[[Sequence[str]], Mapping[str, Tensor]]
@@ -67,16 +66,6 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadFailure:
-    """An exception as text and plain values, since not every exception survives the way between processes."""
-
-    kind: Literal["plugin", "data", "bug"]
-    text: str
-    plugin: str = ""
-    signal: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One sample of a batch, on its own."""
 
@@ -91,7 +80,7 @@ Result = Loaded | Missing | LoadFailure
 STAND_INS_TRIED = 8
 
 
-class SampleRoom(torch.utils.data.Dataset[Result]):
+class SampleRoom:
     """Maps the keys of a batch to the batch."""
 
     def __init__(
@@ -115,17 +104,18 @@ class SampleRoom(torch.utils.data.Dataset[Result]):
         self._unreadable, self._missing = [], []
         try:
             samples = [self._sample(key) for key in keys]
+            self.maker.at_work[0] = NOWHERE
             embeddings, unheld = self._embeddings([sample.caption for sample in samples])
             if self._missing or unheld:
                 return Missing(keys=tuple(keys), pictures=tuple(self._missing), captions=unheld)
             batch = self._collate(samples, embeddings)
             return Loaded(batch=batch, unreadable=tuple(self._unreadable), tallies=self.maker.take_tallies())
-        except PluginError as error:
-            return LoadFailure(kind="plugin", text=_in_full(error), plugin=error.plugin, signal=error.signal)
-        except DataError as error:
-            return LoadFailure(kind="data", text=str(error))
         except Exception as error:
-            return LoadFailure(kind="bug", text=_in_full(error))
+            return failure_of(error)
+
+    def do_without_caches(self) -> None:
+        """From now on batches hold pictures and tokens."""
+        self._latents = self._text = None
 
     def close(self) -> None:
         self.maker.close()
@@ -154,6 +144,7 @@ class SampleRoom(torch.utils.data.Dataset[Result]):
 
     def _read(self, key: SampleKey, item: Item) -> Entry | None:
         """The picture from cache or file; None for a file that cannot be read, which is noted with its reason."""
+        self.maker.at_work[0] = key.item
         if self._latents is not None:
             entry = self._latents.read(self.maker, key, item)
             if entry is None:
@@ -164,7 +155,7 @@ class SampleRoom(torch.utils.data.Dataset[Result]):
             self._unreadable.append((str(item.path), "could not be read when the cache was filled"))
             return None
         try:
-            picture = self.maker.read_file(item, self.maker.size_of(key))
+            picture = self.maker.read_file(item, self.maker.size_of(key), self.maker.items.facts(key.item))
         except Exception as error:  # Pillow raises many kinds for bad bytes
             self._unreadable.append((str(item.path), reason_of(error)))
             return None
@@ -234,9 +225,3 @@ def _masks(pictures: Sequence[Entry], scale: int) -> Tensor | None:
 
 def _stack(entries: Sequence[Entry], *names: str) -> dict[str, Tensor]:
     return {name: torch.stack([entry[name] for entry in entries]) for name in names}
-
-
-def _in_full(error: BaseException) -> str:
-    """The message, and the traceback of what a plugin or we did wrong."""
-    cause: Any = error.__cause__ or error
-    return f"{error}\n" + "".join(traceback.format_exception(cause)).rstrip()

@@ -2,22 +2,24 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from events.bus import Bus
 from events.catalogue import DATA_ITEMS, DATA_READY
-from events.payloads import DataContext, DataReady, RunInfo
+from events.payloads import DataContext, DataReady, Item, RunInfo
 
 from ..config import Config
 from ..errors import ConfigError, DataError
 from ..families import DataSide
+from ..pictures.facts import FileFacts
 from ..pictures.headers import HeaderCache
 from ..sources.found import Problem
 from .buckets import Geometry, Size, assign_sizes
-from .scan import SHOWN, Scan, scan
+from .scan import SHOWN, Scan, facts_of_item, scan
 from .split import held_out, require_disjoint
 from .table import ItemTable
 from .words import look_at_words
@@ -73,11 +75,12 @@ def find_sets(bus: Bus, run: RunInfo, config: Config) -> FoundSets:
         needs_hashes = config.cache.latents or config.validation.fraction > 0 or bool(config.validation.sets)
         found = scan(config.data, cache, hashes=needs_hashes)
         require_readers(found, bus)
-        items = _through_plugins(found.items, bus, run, "")
+        look = partial(facts_of_item, data=config.data, cache=cache, hashes=needs_hashes)
+        items = _through_plugins(found.items, bus, run, "", look)
         others = {
             name: scan(config.data, cache, roots=[root], names=[name]) for name, root in config.validation.sets.items()
         }
-        validation = {name: _through_plugins(other.items, bus, run, name) for name, other in others.items()}
+        validation = {name: _through_plugins(other.items, bus, run, name, look) for name, other in others.items()}
     finally:
         cache.close()
     kept = held_out(items, config.run.seed, config.validation.fraction)
@@ -142,6 +145,8 @@ def _prepare(items: ItemTable, multiple: int, config: Config, folder: Path) -> t
     ]  # fmt: skip
     for problem in problems:
         log.warning("set aside: %s", problem)
+    if problems and config.data.on_bad == "stop":
+        raise DataError(f"{len(problems)} pictures are too small, and data.on_bad = 'stop': {problems[0]}")
     if problems:
         items = items.where(~too_small)
         if not items:
@@ -151,19 +156,21 @@ def _prepare(items: ItemTable, multiple: int, config: Config, folder: Path) -> t
     return DataSet(items=items, geometry=geometry.store(items, folder)), problems
 
 
-def _through_plugins(items: ItemTable, bus: Bus, run: RunInfo, name: str) -> ItemTable:
-    """The items after `data.items`; made as objects only if somebody listens."""
+def _through_plugins(
+    items: ItemTable, bus: Bus, run: RunInfo, name: str, look: Callable[[Item], FileFacts]
+) -> ItemTable:
+    """The items after `data.items`; made as objects only if somebody listens. `look` is for files that are new then."""
     if not bus[DATA_ITEMS].chain:
         return items
     before = tuple(items)
-    contents = {item.path: items.content(index) for index, item in enumerate(before)}
+    known = {(item.path, item.mask): items.facts(index) for index, item in enumerate(before)}
     after = bus[DATA_ITEMS].apply(before, DataContext(roots=run.data_roots, seed=run.seed, validation=name))
     if not after:
         raise DataError("no item is left after the data.items plugins")
     ids = {item.id for item in after}
     if len(ids) < len(after):
         raise DataError(f"{len(after) - len(ids)} items share an id with another after the data.items plugins")
-    return ItemTable.of(after, (contents.get(item.path, b"") for item in after))
+    return ItemTable.of(after, (known.get((item.path, item.mask)) or look(item) for item in after))
 
 
 READERS = {

@@ -1,6 +1,6 @@
 """The items of a run as a compact table: arrays and one text, written once and mapped by every loader worker.
 
-An `Item` is made when it is asked for. A record takes 56 bytes and its text about as much as caption and file name, so
+An `Item` is made when it is asked for. A record takes 68 bytes and its text about as much as caption and file name, so
 that neither a million objects nor a copy in each worker is held.
 """
 
@@ -10,24 +10,28 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy
 
-from events.payloads import PLAIN, Item, ItemSettings
+from events.payloads import PLAIN, Item, ItemSettings, Mask
 from events.randomness import derive
 
 from ..errors import DataError
+from ..pictures.facts import FileFacts
 from ..pictures.files import CONTENT_BYTES
 
 RECORD = numpy.dtype(
     [
         ("end", "u8"), ("name", "u8"), ("multiply", "f8"), ("width", "u4"), ("height", "u4"), ("group", "i4"),
-        ("fixed", "i4"), ("content", "u1", (CONTENT_BYTES,)),
+        ("fixed", "i4"), ("bytes", "u4"), ("stamp", "u8"), ("content", "u1", (CONTENT_BYTES,)),
     ]
 )  # fmt: skip
 """`end` is that of the item's text; `name` a digest of its id; `group` the number of its batch_id, or -1;
-`fixed` whether it must not be enlarged, or -1."""
+`fixed` whether it must not be enlarged, or -1; the last three are FileFacts."""
+NUMBERS = numpy.dtype([("multiply", "<f8"), ("width", "<u4"), ("height", "<u4"), ("bytes", "<u4")])
+BESIDE = "./"
+"""Before the name of a mask in its picture's folder; no path as text begins so."""
 SETTINGS = tuple(field.name for field in fields(ItemSettings))
 
 
@@ -38,15 +42,15 @@ class ItemTable(Sequence[Item]):
         self._records, self._text, self._folders, self._place = records, text, folders, place
 
     @staticmethod
-    def of(items: Iterable[Item], contents: Iterable[bytes] | None = None) -> "ItemTable":
-        """In memory, from any stream of items and the digests of their files.
+    def of(items: Iterable[Item], files: Iterable[FileFacts] | None = None) -> "ItemTable":
+        """In memory, from any stream of items and what is known of their files.
 
         Raises DataError for extras that are no plain values.
         """
         writer = _Writer()
-        digests = iter(contents) if contents is not None else None
+        facts = iter(files) if files is not None else None
         for item in items:
-            writer.add(item, next(digests) if digests is not None else b"")
+            writer.add(item, next(facts) if facts is not None else FileFacts())
         return writer.table()
 
     @staticmethod
@@ -73,7 +77,7 @@ class ItemTable(Sequence[Item]):
         indices = numpy.flatnonzero(numpy.asarray(keep, dtype=bool))
         writer = _Writer()
         for index in indices:
-            writer.add(self[int(index)], self.content(int(index)))
+            writer.add(self[int(index)], self.facts(int(index)))
         return writer.table()
 
     def __len__(self) -> int:
@@ -140,6 +144,16 @@ class ItemTable(Sequence[Item]):
         return numpy.ascontiguousarray(self._records["content"]).view(f"V{CONTENT_BYTES}").reshape(-1)
 
     @property
+    def content_bytes(self) -> Any:
+        """(N, 16) uint8: the same; zeros where not `hashed`."""
+        return self._records["content"]
+
+    @property
+    def numbers(self) -> Any:
+        """(N,) of what is trained on and is a number: multiply, width, height, length of the files in bytes."""
+        return self._records[["multiply", "width", "height", "bytes"]].astype(NUMBERS)
+
+    @property
     def hashed(self) -> Any:
         """(N,) bool: whether the scan computed the digest."""
         return self._records["content"].any(axis=1)
@@ -149,21 +163,30 @@ class ItemTable(Sequence[Item]):
         digest = self._records["content"][index].tobytes()
         return digest if any(digest) else b""
 
+    def facts(self, index: int) -> FileFacts:
+        """What the scan knew of the item's files."""
+        record = self._records[index]
+        return FileFacts(int(record["bytes"]), int(record["stamp"]), self.content(index))
+
+    def words(self, index: int) -> bytes:
+        """Name, caption, mask, settings and extras of an item, as text; the same wherever the folder lies."""
+        start = int(self._records["end"][index - 1]) if index else 0
+        text: Any = self._text[start : int(self._records["end"][index])]
+        return bytes(text).partition(b",")[2]
+
     def _item(self, index: int) -> Item:
         start = int(self._records["end"][index - 1]) if index else 0
         record = self._records[index]
         raw: Any = self._text[start : int(record["end"])]
-        folder, name, caption, caption_from, mask, settings, extras = json.loads(
-            bytes(raw).decode("utf-8", "surrogatepass")
-        )
-        id_folder, path_folder = self._folders[folder]
+        folder, name, caption, mask, settings, extras = json.loads(bytes(raw).decode("utf-8", "surrogatepass"))
+        id_folder, path_folder, caption_from = self._folders[folder]
         if isinstance(name, list):
             item_id, path = name
         else:
             item_id, path = id_folder + name, f"{path_folder}/{name}"
         return Item(
             id=item_id, path=Path(path), caption=caption, caption_from=caption_from,
-            mask=mask if mask in ("", "alpha") else Path(mask), width=int(record["width"]), height=int(record["height"]),
+            mask=_mask_of(mask, path), width=int(record["width"]), height=int(record["height"]),
             settings=ItemSettings(multiply=float(record["multiply"]), **settings), extras=extras,
         )  # fmt: skip
 
@@ -175,13 +198,14 @@ class _Writer:
         self._text = bytearray()
         self._numbers: dict[str, array[Any]] = {
             name: array(code) for name, code in
-            (("end", "Q"), ("name", "Q"), ("multiply", "d"), ("width", "L"), ("height", "L"), ("group", "l"), ("fixed", "l"))
+            (("end", "Q"), ("name", "Q"), ("multiply", "d"), ("width", "L"), ("height", "L"), ("group", "l"), ("fixed", "l"),
+             ("bytes", "L"), ("stamp", "Q"))
         }  # fmt: skip
         self._contents = bytearray()
-        self._folders: dict[tuple[str, str], int] = {}
+        self._folders: dict[tuple[str, str, str], int] = {}
         self._groups: dict[str, int] = {}
 
-    def add(self, item: Item, content: bytes) -> None:
+    def add(self, item: Item, facts: FileFacts) -> None:
         try:
             self._text += json.dumps(self._row(item), ensure_ascii=False, separators=(",", ":")).encode(
                 "utf-8", "surrogatepass"
@@ -194,9 +218,10 @@ class _Writer:
             ("end", len(self._text)), ("name", derive(item.id)), ("multiply", item.settings.multiply),
             ("width", item.width), ("height", item.height), ("group", group),
             ("fixed", -1 if item.settings.no_upscale is None else int(item.settings.no_upscale)),
+            ("bytes", facts.length), ("stamp", facts.stamp),
         ):  # fmt: skip
             self._numbers[name].append(value)
-        self._contents += content.ljust(CONTENT_BYTES, b"\0")
+        self._contents += facts.content.ljust(CONTENT_BYTES, b"\0")
 
     def table(self) -> ItemTable:
         records = numpy.zeros(len(self._numbers["end"]), dtype=RECORD)
@@ -206,7 +231,7 @@ class _Writer:
         return ItemTable(records, bytes(self._text), [list(folder) for folder in self._folders])
 
     def _row(self, item: Item) -> list[Any]:
-        """What is no number, with the folder's name once for all its pictures."""
+        """What is no number, with folder and source of the caption once for all pictures that share them."""
         name, path = item.path.name, str(item.path)
         usual = item.id.endswith(f"/{name}") and path.endswith(f"/{name}")
         folder = (item.id[: -len(name)], path[: -len(name) - 1]) if usual else ("", "")
@@ -216,9 +241,22 @@ class _Writer:
             if key != "multiply" and getattr(item.settings, key) != getattr(PLAIN, key)
         }
         return [
-            self._folders.setdefault(folder, len(self._folders)), name if usual else [item.id, path], item.caption,
-            item.caption_from, str(item.mask), settings, dict(item.extras),
+            self._folders.setdefault((*folder, item.caption_from), len(self._folders)),
+            name if usual else [item.id, path], item.caption, _mask_text(item), settings, dict(item.extras),
         ]  # fmt: skip
+
+
+def _mask_text(item: Item) -> str:
+    """One beside its picture by its name alone, so that it reads the same wherever the folder lies."""
+    if isinstance(item.mask, str):
+        return item.mask
+    return f"{BESIDE}{item.mask.name}" if item.mask.parent == item.path.parent else str(item.mask)
+
+
+def _mask_of(text: str, path: str) -> Mask:
+    if text in ("", "alpha"):
+        return cast("Mask", text)
+    return Path(path).parent / text.removeprefix(BESIDE) if text.startswith(BESIDE) else Path(text)
 
 
 def _plain(value: Any) -> Any:

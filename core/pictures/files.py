@@ -5,6 +5,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,9 +31,32 @@ class Refused(ValueError):
     """A file that is not used; the message is a sentence about it, to follow its path."""
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A file as it was read."""
+
+    data: bytes
+    mtime_ns: int
+
+
 def stat_regular(path: Path) -> os.stat_result:
     """The file's status, links followed. Raises Refused for what is no regular file: opening a pipe can wait forever."""
-    status = os.stat(path)
+    return _require_regular(os.stat(path))
+
+
+def read_contents(path: Path) -> Contents:
+    """The whole file. Raises as `stat_regular` and as opening a file does."""
+    stat_regular(path)
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = _require_regular(os.fstat(file.fileno()))  # another may have come to its place
+        return Contents(file.read(), status.st_mtime_ns)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _require_regular(status: os.stat_result) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "named pipe"), (stat.S_ISSOCK, "socket"))
         kind = next((name for test, name in kinds if test(status.st_mode)), "device")
@@ -42,12 +66,6 @@ def stat_regular(path: Path) -> os.stat_result:
     if status.st_size > MAX_BYTES:
         raise Refused(f"has {status.st_size:,} bytes, more than the {MAX_BYTES:,} that are read")
     return status
-
-
-def read_bytes(path: Path) -> bytes:
-    """The whole file. Raises as `stat_regular` and as opening a file does."""
-    stat_regular(path)
-    return path.read_bytes()
 
 
 def open_picture(file: BinaryIO) -> ImageFile.ImageFile:

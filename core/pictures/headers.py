@@ -4,19 +4,19 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import ImageFile
 
-from .files import CONTENT_BYTES, open_picture, read_bytes, reason_of, stat_regular, strict_warnings
+from .facts import digest_of
+from .files import open_picture, read_contents, reason_of, stat_regular, strict_warnings
 from .header_cache import Check, Entry, Header, HeaderCache
 from .orientation import upright_size
 
-__all__ = ["Check", "Header", "HeaderCache", "read_headers"]
+__all__ = ["Check", "Examined", "Header", "HeaderCache", "examine_files", "read_headers"]
 
 log = logging.getLogger("signalbox.data")
 
@@ -29,10 +29,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Examined(NamedTuple):
+    """A file that has been looked at."""
+
+    result: Header | str
+    """Its header, or as a sentence the reason why it cannot be used."""
+    status: tuple[int, int] = (0, 0)
+    """Its size in bytes and time of change in nanoseconds."""
+
+
 def read_headers(
     paths: Iterable[Path], *, check: Check, hashes: bool, cache: HeaderCache, threads: int = 0
 ) -> Iterator[Header | str]:
-    """For each file in order its header, or as a sentence the reason why it cannot be used.
+    """As `examine_files`, the results alone."""
+    for examined in examine_files(paths, check=check, hashes=hashes, cache=cache, threads=threads):
+        yield examined.result
+
+
+def examine_files(
+    paths: Iterable[Path], *, check: Check, hashes: bool, cache: HeaderCache, threads: int = 0
+) -> Iterator[Examined]:
+    """For each file in order its header, or the reason why it cannot be used.
 
     "decode" also decodes each file once, so that damage behind the header is found, and hashes it, as `hashes` does.
     Only what the cache does not know is opened, by as many threads as `threads` says; 0: four more than CPUs. Files
@@ -42,9 +59,9 @@ def read_headers(
     animated, remaining = 0, iter(paths)
     with ThreadPoolExecutor(threads) as pool:
         while some := list(islice(remaining, AHEAD)):
-            for result in _read(some, check, hashes, cache, pool):
-                animated += isinstance(result, Header) and result.frames > 1
-                yield result
+            for examined in _read(some, check, hashes, cache, pool):
+                animated += isinstance(examined.result, Header) and examined.result.frames > 1
+                yield examined
     if animated:
         log.warning("%d animated files: only the first frame of each is used", animated)
 
@@ -55,8 +72,8 @@ def header_of(path: Path, *, check: Check, hashes: bool) -> Header:
         stat_regular(path)
         with path.open("rb") as file:
             return _header(file, b"")
-    data = read_bytes(path)
-    header = _header(BytesIO(data), blake2b(data, digest_size=CONTENT_BYTES).digest())
+    data = read_contents(path).data
+    header = _header(BytesIO(data), digest_of(data))
     if check == "decode":
         with open_picture(BytesIO(data)) as image:
             image.draft(None, (1, 1))  # a JPEG at an eighth of its size: the file is read to its end all the same
@@ -66,7 +83,7 @@ def header_of(path: Path, *, check: Check, hashes: bool) -> Header:
 
 def _read(
     paths: Sequence[Path], check: Check, hashes: bool, cache: HeaderCache, pool: ThreadPoolExecutor
-) -> list[Header | str]:
+) -> list[Examined]:
     """Some files' results, in order; when it returns, no thread is at work."""
     entries = _side_by_side(pool, _entry, paths, STATS_AT_ONCE)
     known = cache.lookup_many((entry for entry in entries if not isinstance(entry, str)), check=check, hashes=hashes)
@@ -75,14 +92,19 @@ def _read(
         entry for entry, result in zip(entries, results, strict=True) if result is None and not isinstance(entry, str)
     ]
     if not unknown:
-        return [result for result in results if result is not None]
+        return [_examined(entry, result) for entry, result in zip(entries, results, strict=True) if result is not None]
     with strict_warnings():
         read = _side_by_side(pool, lambda entry: _examine(entry, check, hashes), unknown, 1)
     cache.remember_many(
         ((entry, result) for entry, (result, lasts) in zip(unknown, read, strict=True) if lasts), check=check
     )
     fresh = iter(read)
-    return [next(fresh)[0] if result is None else result for result in results]
+    whole = [next(fresh)[0] if result is None else result for result in results]
+    return [_examined(entry, result) for entry, result in zip(entries, whole, strict=True)]
+
+
+def _examined(entry: Entry | str, result: Header | str) -> Examined:
+    return Examined(result) if isinstance(entry, str) else Examined(result, entry[1:])
 
 
 def _side_by_side(pool: ThreadPoolExecutor, work: Callable[[T], R], on: Sequence[T], at_once: int) -> list[R]:

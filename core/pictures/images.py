@@ -14,10 +14,11 @@ from torch import Tensor
 from events.payloads import Mask
 
 from . import colours
+from .facts import FileFacts, has_changed
 from .files import EXTENSIONS as EXTENSIONS
 from .files import FORMATS as FORMATS
 from .files import MAX_PIXELS as MAX_PIXELS
-from .files import Refused, open_picture, read_bytes, reason_of
+from .files import Contents, Refused, open_picture, read_contents, reason_of
 from .orientation import orientation, upright, upright_size
 
 Crop = Literal["centre", "random", "jitter"]
@@ -50,23 +51,32 @@ class Box(NamedTuple):
     bottom: float
 
 
-def read_picture(path: Path, *, transparent: str, mask: Mask, target: Size | None) -> Picture:
+def read_picture(
+    path: Path, *, transparent: str, mask: Mask, target: Size | None, known: FileFacts | None = None
+) -> Picture:
     """The first frame as upright sRGB, over the colour `transparent` where it is not opaque.
 
     With a target (width, height) the picture may be decoded smaller, by a whole factor that follows from its size and
     the target alone; it stays large enough to cover the target. The mask "alpha" is None for an opaque picture.
+    Files that are no longer what is `known` of them are refused.
 
     Raises files.Refused with a sentence about the file, ValueError for an unknown colour, and whatever Pillow raises
     for bad bytes; `files.reason_of` makes a sentence of it.
     """
-    image, size, factor = _decode(path, target)
+    files = [read_contents(path)]
+    if isinstance(mask, Path):
+        files.append(_mask_contents(mask))
+    if known is not None and has_changed(known, files):
+        raise Refused("has changed since the run began")
+    image, size, factor = _decode(files[0], target)
     profile = image.info.get("icc_profile")
     coloured, alpha = colours.split_alpha(image)
     rgb = colours.to_srgb(coloured, profile)
     if alpha is not None:
         rgb = colours.over(rgb, alpha, transparent)
+    rgb.info = {}  # what else the file says, such as where it was taken, goes no further
     if isinstance(mask, Path):
-        return Picture(image=rgb, mask=_read_mask(mask, size, factor), size=size)
+        return Picture(image=rgb, mask=_read_mask(mask, files[1], size, factor), size=size)
     return Picture(image=rgb, mask=alpha if mask == "alpha" else None, size=size)
 
 
@@ -128,9 +138,9 @@ def mask_values(mask: Image.Image, latent_size: Size) -> Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(values, (height, width)).div_(255)
 
 
-def _decode(path: Path, target: Size | None) -> tuple[Image.Image, Size, int]:
+def _decode(file: Contents, target: Size | None) -> tuple[Image.Image, Size, int]:
     """The upright picture in 8 bits, its own upright size, and the factor by which it is smaller than that."""
-    with open_picture(BytesIO(read_bytes(path))) as image:
+    with open_picture(BytesIO(file.data)) as image:
         size, turn = upright_size(image), orientation(image)
         ratio = 1.0 if target is None else min(size[0] / target[0], size[1] / target[1])
         factor = _draft(image, ratio) if image.format in ("JPEG", "MPO") else 0
@@ -153,10 +163,17 @@ def _draft(image: ImageFile.ImageFile, ratio: float) -> int:
     return factor
 
 
-def _read_mask(path: Path, size: Size, factor: int) -> Image.Image:
+def _mask_contents(path: Path) -> Contents:
+    try:
+        return read_contents(path)
+    except (OSError, ValueError) as error:
+        raise Refused(f"its mask {path} {reason_of(error)}") from error
+
+
+def _read_mask(path: Path, file: Contents, size: Size, factor: int) -> Image.Image:
     """The grey of a mask file, upright, as large as the picture of this size that was decoded smaller by the factor."""
     try:
-        image, own, _ = _decode(path, None)
+        image, own, _ = _decode(file, None)
     except Exception as error:  # Pillow raises many kinds for bad bytes
         raise Refused(f"its mask {path} {reason_of(error)}") from error
     if abs(own[0] * size[1] / (own[1] * size[0]) - 1) > ASPECT_TOLERANCE:

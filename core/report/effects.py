@@ -18,7 +18,8 @@ from events.errors import PluginError
 from events.payloads import Item, SampleKey
 from events.signals import Handler
 
-from ..data.samples import Loaded, LoadFailure, SampleRoom
+from ..data.failures import LoadFailure
+from ..data.samples import Loaded, SampleRoom
 from .document import Block, Listing, Section, Table, counted, on_one_line
 from .survey import Survey, spread
 from .watch import differs, watch

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TextIO
 
 from ..errors import ConfigError
@@ -15,9 +16,9 @@ def written(path: Path) -> Iterator[TextIO]:
     Halves of characters, which file names may hold, are written as their numbers. Raises ConfigError for a place that
     cannot be written to.
     """
-    beside = path.with_name(f"{path.name}.part")
+    beside = path.with_name(f".{path.name[:200]}-{token_hex(8)}")  # nobody can have put a link there
     try:
-        file = beside.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        file = beside.open("x", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise ConfigError("data", [f"{path}  cannot be written: {error.strerror}"]) from error
     try:

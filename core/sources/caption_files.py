@@ -25,6 +25,7 @@ FOLDER_FILES = frozenset({*FOLDER_VALUES, SHUFFLE, GLOBAL, LOCAL})
 MAX_TEXT_BYTES = 4_000_000
 MAX_KEYS_BYTES = 1_000_000
 """Of a file of keys, whose parser is slow."""
+MAX_DEPTH = 50
 BOM = b"\xef\xbb\xbf"
 
 
@@ -115,4 +116,12 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _has_alias(text: str) -> bool:
-    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+    """Raises Unusable for brackets within each other deeper than MAX_DEPTH, whose cost to the parser is their square."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise Unusable(f"has more than {MAX_DEPTH} brackets or indents within each other")
+        if isinstance(event, yaml.AliasEvent):
+            return True
+    return False

@@ -103,5 +103,5 @@ def _caption_of_name(folder: Folder, stem: str, data: DataTable) -> tuple[str, s
 
 
 def _readable(name: str) -> str:
-    """A file name whose bytes are not UTF-8 has a replacement character for each of them."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A file name as one line; where its bytes are not UTF-8 it has a replacement character for each of them."""
+    return os.fsencode(name).decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")

@@ -41,6 +41,8 @@ class Folder:
     """Metadata here and above, the most specific last, each with the length of its folder's `relative`."""
     own_tables: tuple[Table, ...]
     """Those that lie here."""
+    fence: str
+    """The folder that links must not leave, by its path without links; empty where they may."""
 
 
 class FolderReader:
@@ -66,7 +68,8 @@ class FolderReader:
 
     def open(self, path: str, relative: str, parent: Folder | None, *, metadata: bool = True) -> Folder:
         """List a directory below `parent`, or a root. Raises OSError or ValueError when it cannot be listed."""
-        listing = list_folder(path)
+        fence = "" if self._data.follow_links else parent.fence if parent else os.path.realpath(path)
+        listing = list_folder(path, fence)
         found = self._folder_layers(path, listing)
         inherited = (*(parent.inherited if parent else ()), *([found[GLOBAL]] if GLOBAL in found else []))
         own = [found[name] for name in sorted(found, key=lambda name: (name == LOCAL, name)) if name != GLOBAL]
@@ -82,6 +85,7 @@ class FolderReader:
             path=path, relative=relative, listing=listing, layer=layer,
             settings=settings_of(layer), inherited=inherited, repeats=repeats, default_caption=default,
             tables=(*(parent.tables if parent else ()), *((len(relative), table) for table in tables)), own_tables=tables,
+            fence=fence,
         )  # fmt: skip
 
     def read_table(self, path: str) -> Table:

@@ -31,7 +31,7 @@ class Listing:
     named: set[str] = field(default_factory=set)
     """Files whose name alone says what they are for: FOLDER_FILES and METADATA."""
     odd: dict[str, str] = field(default_factory=dict)
-    """What must not be opened though it is named like a file that is read: what it is instead, by name."""
+    """What must not be opened though it is named like a file that is read: the reason by name."""
     masks: dict[str, str] = field(default_factory=dict)
     """By the stem of the picture."""
     lone_masks: set[str] = field(default_factory=set)
@@ -43,21 +43,24 @@ class Listing:
         This order of names within each folder is the order of whole relative paths.
         """
         pictures = [name for name in self.pictures if name[0] != "."]
-        odd = [name for name in self.odd if not _is_sidecar(name)]
+        odd = [name for name in self.odd if name[0] != "." and not _is_sidecar(name)]
         return sorted([*pictures, *odd, *(f"{name}/" for name in self.folders)])
 
     def refuse_odd(self, name: str) -> None:
         """Raises Unusable for a name that must not be opened."""
         if name in self.odd:
-            raise Unusable(f"is {self.odd[name]}, not a file")
+            raise Unusable(self.odd[name])
 
 
-def list_folder(path: str) -> Listing:
-    """Raises OSError when it cannot be listed, and ValueError for a path that no file can have."""
+def list_folder(path: str, fence: str = "") -> Listing:
+    """Of links, those alone are followed that stay within the folder `fence`, which has no links; empty: all are.
+
+    Raises OSError when it cannot be listed, and ValueError for a path that no file can have.
+    """
     listing = Listing()
     with os.scandir(path) as entries:
         for entry in entries:
-            _sort_in(entry, listing)
+            _sort_in(entry, listing, fence)
     for names in listing.sidecars.values():
         if len(names) > 1:
             names.sort(key=lambda name: (_RANK[_ending(name)], name))
@@ -74,11 +77,25 @@ def is_mask(name: str) -> bool:
     return name.lower().endswith(MASK_ENDINGS)
 
 
-def _sort_in(entry: os.DirEntry[str], listing: Listing) -> None:
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path without links is the folder or lies below it.
+
+    >>> is_within("/data/set/a", "/data/set"), is_within("/data/set", "/data/set"), is_within("/data/sets", "/data/set")
+    (True, True, False)
+    """
+    return f"{path.rstrip(os.sep)}{os.sep}".startswith(f"{folder.rstrip(os.sep)}{os.sep}")
+
+
+def _sort_in(entry: os.DirEntry[str], listing: Listing, fence: str) -> None:
     name = entry.name
     is_file, is_folder = _is_file_or_folder(entry)
     stem, _, last = name.rpartition(".")
     ending = f".{last.lower()}" if stem else ""
+    if (is_file or is_folder) and fence and entry.is_symlink() and _is_looked_at(name, ending, is_folder=is_folder):
+        target = os.path.realpath(entry.path)
+        if not is_within(target, fence) and not (is_folder and is_within(fence, target)):
+            listing.odd[name] = _leads_out(target)
+            is_file = is_folder = False
     if is_folder:
         if name[0] != ".":
             listing.folders.add(name)
@@ -90,13 +107,25 @@ def _sort_in(entry: os.DirEntry[str], listing: Listing) -> None:
     elif name in FOLDER_FILES or name in METADATA:
         listing.named.add(name)
         if not is_file:
-            listing.odd[name] = _what(entry)
+            listing.odd.setdefault(name, _what(entry))
     elif ending in _RANK:
         listing.sidecars.setdefault(stem, []).append(name)
         if not is_file:
-            listing.odd[name] = _what(entry)
+            listing.odd.setdefault(name, _what(entry))
     elif not is_file and (ending in EXTENSIONS or entry.is_symlink()):
-        listing.odd[name] = _what(entry)
+        listing.odd.setdefault(name, _what(entry))
+
+
+def _is_looked_at(name: str, ending: str, *, is_folder: bool) -> bool:
+    """Whether something of this name is walked or read."""
+    if is_folder:
+        return name[0] != "."
+    return ending in EXTENSIONS or name in FOLDER_FILES or name in METADATA or ending in _RANK
+
+
+def _leads_out(target: str) -> str:
+    remedy = "put what it leads to in its place, or set data.follow_links = true"
+    return f"is a link to {target}, outside the folder of the data set; {remedy}"
 
 
 def _match_masks(listing: Listing) -> None:
@@ -125,7 +154,7 @@ def _what(entry: os.DirEntry[str]) -> str:
         mode = entry.stat().st_mode
     except OSError:
         mode = stat.S_IFLNK
-    return _KINDS.get(stat.S_IFMT(mode), "a special file")
+    return f"is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}, not a file"
 
 
 def _ending(name: str) -> str:

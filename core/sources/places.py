@@ -11,7 +11,7 @@ from .folders import Folder, FolderReader
 from .found import Problem
 from .keys import shown
 from .layers import Unusable
-from .listings import is_mask
+from .listings import is_mask, is_within
 from .manifests import Row, Table
 
 
@@ -32,10 +32,14 @@ class Place(NamedTuple):
         return Path(f"{self.folder.path}/{self.name}")
 
 
+CIRCLE = "is a link to a folder that it lies in, which would lead in a circle; it is not followed"
+
+
 def places_below(root: Path, reader: FolderReader, *, with_masks: bool) -> Iterator[Place | Problem]:
     """Everything below a folder; names that begin with a dot are skipped.
 
-    A folder is entered once, so links that lead in a circle, upwards, or to what is walked anyway are not followed.
+    A folder is entered once, so links that lead in a circle, upwards, or to what is walked anyway are not followed; of
+    those, the first two are problems. Links out of the root are, unless data.follow_links says otherwise.
     `with_masks` says whether pictures may have masks beside them; else what looks like one is a problem.
     """
     doors = _Doors(str(root))
@@ -43,7 +47,9 @@ def places_below(root: Path, reader: FolderReader, *, with_masks: bool) -> Itera
 
     def enter(path: str, relative: str, *, is_link: bool) -> Iterator[Problem]:
         try:
-            if doors.enter(path, is_link=is_link):
+            if is_link and doors.is_circle(path):
+                yield Problem(path=Path(path), reason=CIRCLE)
+            elif doors.enter(path, is_link=is_link):
                 folder = reader.open(path, relative, stack[-1][0] if stack else None)
                 stack.append((folder, iter(folder.listing.in_order())))
                 yield from _problems_of(folder.own_tables)
@@ -75,8 +81,13 @@ def listed_places(manifest: Path, reader: FolderReader) -> Iterator[Place | Prob
 
     @lru_cache(maxsize=64)
     def opened(relative: str) -> Folder:
-        parent = None if not relative or relative.startswith("../") else opened(_parent(relative))
-        return reader.open(os.path.normpath(os.path.join(top, relative)), relative, parent, metadata=False)
+        path, is_elsewhere = os.path.normpath(os.path.join(top, relative)), relative.startswith("../")
+        parent = None if not relative or is_elsewhere else opened(_parent(relative))
+        if parent is not None and parent.fence and not is_within(os.path.realpath(path), parent.fence):
+            raise ValueError(
+                "it lies behind a link out of the list's folder; set data.follow_links = true to follow it"
+            )
+        return reader.open(path, relative, parent, metadata=False)
 
     yield from _problems_of((table,))
     rows: dict[str, Row] = {}
@@ -96,7 +107,7 @@ def _visit(folder: Folder, name: str, *, with_masks: bool) -> Iterator[Place | P
         if (row := table.rows.pop(f"{folder.relative}{name}"[length:], None))
     )
     if name in folder.listing.odd:
-        yield Problem(path=Path(path), reason=f"is {folder.listing.odd[name]}, not a file")
+        yield Problem(path=Path(path), reason=folder.listing.odd[name])
     elif not (folder.listing.masks and is_mask(name)):
         yield Place(folder, name, rows)
     elif with_masks:
@@ -134,7 +145,7 @@ def _listed(place: str, row: Row, table: Table, opened: Callable[[str], Folder])
         if name in folder.listing.pictures:
             return Place(folder, name, ((table, row),))
         if name in folder.listing.odd or name in folder.listing.folders:
-            why = f"it is {folder.listing.odd.get(name, 'a folder')}"
+            why = f"it {folder.listing.odd.get(name, 'is a folder, not a file')}"
         elif not name.lower().endswith(tuple(EXTENSIONS)):
             why = "it has no picture's extension, nor is it the stem of just one picture"
     except (OSError, ValueError) as error:
@@ -183,9 +194,12 @@ class _Doors:
         self._entered.add(identity)
         return is_new
 
+    def is_circle(self, path: str) -> bool:
+        """Whether a link leads to a folder around it, or around the root. Raises OSError."""
+        target = os.path.realpath(path)
+        return is_within(self._root, target) or is_within(os.path.realpath(os.path.dirname(path)), target)
+
     def _is_walked_anyway(self, target: str) -> bool:
-        """By its own name, which is the one that counts; and a folder around the root is none of its data."""
-        if f"{self._root}/".startswith(f"{target.rstrip('/')}/"):
-            return True
+        """By its own name, which is the one that counts."""
         inside = target.removeprefix(f"{self._root}/")
         return inside != target and not any(part.startswith(".") for part in inside.split("/"))

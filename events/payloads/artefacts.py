@@ -135,7 +135,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointLoaded:
-    """Weights, optimizer and the state of every plugin are as they were."""
+    """Weights, optimizer and the state of every plugin are as they were; also when a run goes back while it trains."""
 
     run: RunInfo
     step: int

@@ -433,3 +433,23 @@ class Targets(Plugin):
             return loss(prediction, target, t, batch)
 
         return kept
+
+
+class FailAt(Plugin):
+    """Gives a loss that fails in one step."""
+
+    class Settings(PluginSettings):
+        step: int
+
+    @on("step.start")
+    def remember(self, event: StepStart) -> None:
+        self.now = event.step
+
+    @build("loss")
+    def give(self, loss: LossFunction, parts: StepParts) -> LossFunction:
+        def failing(prediction: "Tensor", target: "Tensor", t: "Tensor", batch: Batch) -> "Tensor":
+            if self.now == self.settings.step:
+                raise ValueError("broken")
+            return loss(prediction, target, t, batch)
+
+        return failing

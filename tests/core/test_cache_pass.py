@@ -81,7 +81,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_another_stands_in(
     plain = train(*settings, "run.name=plain")
     caplog.clear()
     cached = train(*settings, "cache.latents=true", "run.name=cached")
-    assert_same_state(plain, cached)
+    assert_same_state(plain, cached, but="data.safetensors")  # digests of files, which one of the two had no need of
     assert any("set aside" in record.getMessage() and "owl.png" in record.getMessage() for record in caplog.records)
     assert any("stands in for" in record.getMessage() for record in caplog.records)
 

@@ -153,3 +153,37 @@ def test_every_setting_of_items_can_be_ignored_and_no_other() -> None:
     _, problems = validate(tree)
     assert len(problems) == 1
     assert problems[0].startswith("data.ignore_settings[0]  'cond_droput': input should be 'multiply'")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../x", "/x", "a/b", ".hidden", "a\0b", "x" * 65, "a b", "ä", "a\nb"])
+def test_a_name_that_could_lead_elsewhere_is_refused(name: str) -> None:
+    for more in (
+        {"run": {"name": name}},
+        {"validation": {"sets": {name: "d"}}},
+        {"plugins": [{"use": "a.B", "name": name}]},
+    ):
+        config, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}} | more)
+        assert config is None
+        assert "is no name; use up to 64 letters" in problems[0]
+
+
+@pytest.mark.parametrize("use", ["../x", "/abs/x.Y", "os", "x.Y\0", "plugins/x.Y", "..x.Y"])
+def test_a_plugin_is_named_by_a_dotted_path(use: str) -> None:
+    config, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": [use]})
+    assert config is None
+    assert "is no path of a class; write it with dots" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["seed = " + "9" * 5000, "x = " + "[" * 3000, "x" + ".a" * 3000 + " = 1", "dir = ", "\ud800"]
+)
+def test_whatever_is_no_toml_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.toml").write_text(f"[run]\n{text}\n", encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(ConfigError, match="is no TOML in UTF-8"):
+        load_config(tmp_path / "config.toml")
+
+
+def test_a_path_that_no_file_can_have_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f'[model]\npath = "{"x" * 5000}"\n[data]\nroot = "."\n')
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_config(tmp_path / "config.toml")

@@ -1,6 +1,5 @@
 """The scan's view of a file: its upright size and what its bytes are, or in a sentence why it cannot be used."""
 
-import io
 import logging
 import multiprocessing
 import os
@@ -10,19 +9,18 @@ import struct
 import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy
 import pytest
 from PIL import Image, ImageFile
 
 from core.pictures import headers as headers_module
-from core.pictures.files import MAX_BYTES, reason_of
+from core.pictures.files import MAX_BYTES, Contents, reason_of
 from core.pictures.header_cache import Entry
 from core.pictures.headers import Check, Header, HeaderCache, read_headers
+from tests.zoo import UNUSABLE, encoded, grainy, half, with_a_flipped_bit
 
 
 def read(*paths: Path, check: Check = "decode", hashes: bool = False, cache: Path | None = None) -> list[Header | str]:
@@ -30,66 +28,7 @@ def read(*paths: Path, check: Check = "decode", hashes: bool = False, cache: Pat
         return list(read_headers(paths, check=check, hashes=hashes, cache=remembered))
 
 
-def grainy(mode: str = "RGB", size: tuple[int, int] = (96, 64), seed: int = 0) -> Image.Image:
-    values = numpy.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=numpy.uint8)
-    return Image.fromarray(values).convert(mode)
-
-
-def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
-    file = io.BytesIO()
-    (image or grainy()).save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
-
-
-def png(*chunks: bytes, size: tuple[int, int] = (8, 8)) -> bytes:
-    """A grey PNG with further chunks before its pixels."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 9 * 8))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixels + chunk(b"IEND", b"")
-
-
-def half(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def with_corrupt_pixels(data: bytes) -> bytes:
-    at = data.index(b"IDAT") + 4
-    return data[:at] + b"\xff" * 40 + data[at + 40 :]
-
-
-def text_bomb(count: int, megabytes: int) -> bytes:
-    packed = zlib.compress(b"a" * (megabytes << 20), 9)
-    return png(*(chunk(b"zTXt", b"k%d\0\0" % number + packed) for number in range(count)))
-
-
-# files that cannot be used (the table of facts about images)
-
-UNUSABLE: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "zero bytes": ("a.png", lambda: b"", "is empty"),
-    "text": ("a.png", lambda: b"not a picture", "no picture of a format that is read"),
-    "half a JPEG": ("a.jpg", lambda: half(encoded("JPEG")), "truncated"),
-    "half a progressive JPEG": ("a.jpg", lambda: half(encoded("JPEG", progressive=True)), "truncated"),
-    "a JPEG without its last bytes": ("a.jpg", lambda: encoded("JPEG")[:-40], "truncated"),
-    "half a PNG": ("a.png", lambda: half(encoded("PNG")), "truncated"),
-    "half a WebP": ("a.webp", lambda: half(encoded("WEBP")), "cannot be decoded"),
-    "half a TIFF": ("a.tif", lambda: half(encoded("TIFF")), "cannot be decoded"),
-    "half a BMP": ("a.bmp", lambda: half(encoded("BMP")), "truncated"),
-    "half a GIF": ("a.gif", lambda: half(encoded("GIF")), "truncated"),
-    "half an AVIF": ("a.avif", lambda: half(encoded("AVIF")), "is damaged"),
-    "corrupt IDAT": ("a.png", lambda: with_corrupt_pixels(encoded("PNG")), "broken data stream"),
-    "100 million pixels": ("a.png", lambda: encoded("PNG", Image.new("1", (10_000, 10_000))), "64,000,000 pixels"),
-    "81 million pixels": ("a.png", lambda: encoded("PNG", Image.new("1", (9_000, 9_000))), "more than the 64,000,000"),
-    "a header of 20000 x 20000": ("a.png", lambda: png(size=(20_000, 20_000)), "64,000,000 pixels"),
-    "a header of 65535 x 65535": ("a.png", lambda: png(size=(65_535, 65_535)), "64,000,000 pixels"),
-    "50 MB of zTXt": ("a.png", lambda: text_bomb(1, 50), "too large"),
-    "80 times 1 MB of zTXt": ("a.png", lambda: text_bomb(80, 1), "Too much memory"),
-    "EPS": ("a.png", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a format"),
-    "Lab colours": ("a.tif", lambda: encoded("TIFF", Image.new("LAB", (8, 8))), "has LAB colours"),
-}
+# files that cannot be used
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
@@ -169,7 +108,7 @@ def test_a_file_the_system_does_not_let_us_read_is_asked_for_again_the_next_time
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:  # the tests may run as root, whom nothing is denied
-        patch.setattr(Path, "read_bytes", deny)
+        patch.setattr(headers_module, "read_contents", deny)
         assert read(path, cache=cache) == ["cannot be read: Permission denied"]
     assert isinstance(read(path, cache=cache)[0], Header)
 
@@ -193,10 +132,8 @@ def test_a_picture_that_does_not_fit_into_memory_is_told_and_tried_again(
 
 
 def test_one_flipped_byte_of_a_jpeg_cannot_be_seen_and_changes_its_content(tmp_path: Path) -> None:
-    data = bytearray(encoded("JPEG"))
-    (tmp_path / "a.jpg").write_bytes(data)
-    data[len(data) // 2] ^= 4
-    (tmp_path / "b.jpg").write_bytes(data)
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
+    (tmp_path / "b.jpg").write_bytes(with_a_flipped_bit(encoded("JPEG")))
     first, second = read(tmp_path / "a.jpg", tmp_path / "b.jpg")
     assert isinstance(first, Header)
     assert isinstance(second, Header)
@@ -386,16 +323,16 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
 ) -> None:
     path, cache = tmp_path / "a.png", tmp_path / "files.sqlite"
     path.write_bytes(encoded("PNG"))
-    genuine = Path.read_bytes
+    genuine = headers_module.read_contents
 
-    def change_after(self: Path) -> bytes:
-        data = genuine(self)
-        os.utime(self, ns=(2, 2))
-        return data
+    def change_after(path: Path) -> Contents:
+        contents = genuine(path)
+        os.utime(path, ns=(2, 2))
+        return contents
 
     entry = (path, path.stat().st_size, path.stat().st_mtime_ns)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", change_after)
+        patch.setattr(headers_module, "read_contents", change_after)
         read(path, cache=cache)
     with HeaderCache(cache) as remembered:
         assert list(remembered.lookup_many([entry])) == [None]

@@ -2,7 +2,6 @@
 
 import io
 import os
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -12,13 +11,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
 from core.pictures import colours, images
 from core.pictures.files import Refused, open_picture, reason_of, strict_warnings
 from core.pictures.images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
 from core.pictures.orientation import orientation, upright_size
 from events.payloads import Mask
+from tests.zoo import ODD, chunk, with_orientation
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -33,20 +33,10 @@ def near(image: Image.Image, place: tuple[int, int], colour: tuple[int, ...], wi
     return all(abs(a - b) <= within for a, b in zip(found, colour, strict=True))
 
 
-def with_orientation(value: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = value
-    return exif
-
-
 def red_left_of_blue(size: tuple[int, int] = (96, 64)) -> Image.Image:
     image = Image.new("RGB", size, BLUE)
     image.paste(RED, (0, 0, size[0] // 2, size[1]))
     return image
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
 
 
 def png_with(path: Path, extra: bytes, *, before: bytes) -> None:
@@ -195,6 +185,15 @@ def test_a_float_picture_with_holes_is_read(tmp_path: Path) -> None:
 def test_cmyk_is_converted(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.jpg")
     assert read(tmp_path / "a.jpg").image.getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_file_that_can_be_used_is_upright_and_has_its_colours(tmp_path: Path, kind: str) -> None:
+    name, make, size, mean = ODD[kind]
+    (tmp_path / name).write_bytes(make())
+    image = read(tmp_path / name).image
+    assert (image.mode, image.size) == ("RGB", size)
+    assert mean is None or numpy.asarray(image).mean() == pytest.approx(mean, abs=1)
 
 
 def test_colours_without_a_way_to_rgb_are_refused_by_name(tmp_path: Path) -> None:
@@ -547,6 +546,24 @@ def test_the_limit_of_pixels_holds_whatever_the_process_does_with_warnings(tmp_p
             warnings.simplefilter("ignore")
             with pytest.raises(Refused, match="more than the 64,000,000"):
                 read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.gif"])
+def test_what_a_file_says_beside_its_pixels_goes_no_further(tmp_path: Path, name: str) -> None:
+    text, exif = PngImagePlugin.PngInfo(), Image.Exif()
+    text.add_text("parameters", "secret")
+    exif[0x010E] = "secret"
+    profile = profile_that_swaps_red_and_green() if name != "a.gif" else None
+    extras = {"pnginfo": text} if name == "a.png" else {} if name in ("a.tif", "a.webp") else {"comment": b"secret"}
+    red_left_of_blue().save(tmp_path / name, exif=exif, icc_profile=profile, xmp=b"<secret/>", **extras)
+    assert b"secret" in (tmp_path / name).read_bytes()
+    image = read(tmp_path / name).image
+    assert image.info == {}
+    for kind in ("jpeg", "png", "webp"):
+        file = io.BytesIO()
+        image.save(file, kind)
+        assert b"secret" not in file.getvalue()
+        assert not Image.open(io.BytesIO(file.getvalue())).getexif()
 
 
 def test_half_a_file_is_not_shown_with_a_grey_rest(tmp_path: Path) -> None:

@@ -156,19 +156,22 @@ def test_skipping_every_batch_ends_with_an_error_and_not_never(train: Callable[.
         train(plugins='\n[[plugins]]\nuse = "tests.core.plugins_for_tests.SkipAll"\n')
 
 
-def test_a_renamed_picture_in_the_middle_of_an_epoch_is_refused(
+def test_a_renamed_picture_is_refused_and_may_be_accepted(
     train: Callable[..., Run], picture_folder: Path, tmp_path: Path
 ) -> None:
+    """Whether the run stands within an epoch or between two."""
     import shutil
 
-    from core.errors import CheckpointError
+    from core.errors import DataError
 
     data = tmp_path / "copy"
     shutil.copytree(picture_folder, data)
     train(f"data.root={data}", "train.steps=2")
     (data / "birds" / "owl.png").rename(data / "birds" / "owls.png")
-    with pytest.raises(CheckpointError, match="in the middle of epoch 0"):
+    with pytest.raises(DataError, match=r"1 picture was added \(such as copy/birds/owls.png\), 1 was removed"):
         train(f"data.root={data}")
+    run = train(f"data.root={data}", "train.steps=3", accept_data_change=True)
+    assert run.state()["state"]["position"]["epoch"] == 1  # type: ignore[index]
 
 
 def test_a_configure_handler_changes_the_run_before_anything_is_made(train: Callable[..., Run]) -> None:

@@ -47,7 +47,7 @@ def test_watching_tells_each_handlers_before_and_after_and_leaves_the_draws_as_t
 def test_a_wrong_value_is_still_refused_by_the_name_of_its_plugin() -> None:
     bus, seen = bus_of("one"), []
     watch(bus[SAMPLE_CAPTION], lambda *told: seen.append(told))
-    with pytest.raises(PluginError, match=r"plugin one failed.*returned None"):
+    with pytest.raises(PluginError, match=r"plugin one failed.*got None"):
         bus[SAMPLE_CAPTION].apply("forget", sample_context())
     assert seen == []
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from core.cache.latents import PictureRoom
 from core.config import DataTable, PluginSource
 from core.data.buckets import assign_sizes
 from core.data.loader import Loader
@@ -16,15 +17,17 @@ from core.data.maker import MakerSettings, SampleMaker
 from core.data.plan import PlanSettings, plan_epoch
 from core.data.samples import SampleRoom
 from core.data.scan import scan
+from core.data.table import ItemTable
 from core.errors import DataError
 from core.families.parts.clip import ClipTokenize
 from core.families.parts.tokenizers import load_tokenizer
 from core.pictures.headers import HeaderCache
 from events.bus import Bus
-from events.payloads import STAND_IN, Batch
+from events.payloads import STAND_IN, Batch, SampleKey
 from events.plugin import PluginTable
 from plugins.loading import build_plugins
 from tests.small_runs import STARTER
+from tests.zoo import with_a_flipped_bit
 
 TABLES = (
     PluginTable(use="plugins.captions.DropCaption", name="drop", position=0, settings={"probability": 0.5}),
@@ -38,11 +41,12 @@ def load_epoch(
     start_method: str = "forkserver",
     prefetch: int = 2,
     breaks: tuple[str, ...] = (),
+    spoil: Callable[[Path], object] = lambda path: path.write_bytes(path.read_bytes()[:-200]),
     fill: bool = False,
     tables: tuple[PluginTable, ...] = TABLES,
     **values: Any,
 ) -> list[Batch]:
-    """Two epochs; the files of these names lose their end after the scan."""
+    """Two epochs; what `spoil` does is done to the files of these names after the scan."""
     table = DataTable(
         root=picture_folder, resolution=32, max_aspect=1.0, workers=workers, start_method=start_method,
         prefetch=prefetch, **({"crop": "random", "max_bad_fraction": 0.1} | values),
@@ -50,18 +54,22 @@ def load_epoch(
     found = scan(table, HeaderCache(None)).items
     for item in found:
         if item.path.name in breaks:
-            item.path.write_bytes(item.path.read_bytes()[:-200])
-    geometry = assign_sizes(found, 32, table)
-    settings = MakerSettings(seed=5, data=table, latent_scale=8, time_plugins=True)
-    maker = SampleMaker(found, geometry, settings, PluginSource(build_plugins, tables, Path.cwd()))
+            spoil(item.path)
+    maker = maker_of(found, table, tables)
     room = SampleRoom(maker, ClipTokenize("text_encoder", load_tokenizer(STARTER / "tokenizer", "CLIPTokenizer")))
     loader = Loader(room, table, pin_memory=False, bus=Bus())
     try:
         plan_settings = PlanSettings(seed=5, batch_size=4, fill=fill)
-        plans = [plan_epoch(found, geometry, plan_settings, epoch) for epoch in (0, 1)]
+        plans = [plan_epoch(found, maker.geometry, plan_settings, epoch) for epoch in (0, 1)]
         return [batch for plan in plans for batch in loader.batches(plan)]
     finally:
         loader.close()
+
+
+def maker_of(items: ItemTable, table: DataTable, tables: tuple[PluginTable, ...]) -> SampleMaker:
+    settings = MakerSettings(seed=5, data=table, latent_scale=8, time_plugins=True)
+    source = PluginSource(build_plugins, tables, Path.cwd())
+    return SampleMaker(items, assign_sizes(items, 32, table), settings, source)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -136,6 +144,48 @@ def test_the_other_samples_are_as_they_were_when_a_file_breaks(copied: Callable[
                 assert right.pixels is not None
                 assert torch.equal(left.pixels[place], right.pixels[place])
     assert kept == 18
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (Path.unlink, "does not exist"),
+        (lambda path: path.write_bytes(with_a_flipped_bit(path.read_bytes())), "has changed since the run began"),
+        (lambda path: shutil.copy(path.with_name("duck.png"), path), "has changed since the run began"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "is a named pipe, not a file"),
+    ],
+)
+def test_a_file_that_is_another_than_the_scan_saw_is_named_and_not_used(
+    copied: Callable[[], Path], caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], object], reason: str
+) -> None:
+    ids = [one for batch in load_epoch(copied(), 0, breaks=("owl.png",), spoil=spoil) for one in batch.sample_ids]
+    assert "set/birds/owl.png" not in ids
+    assert f"owl.png, which cannot be used any more: {reason}" in caplog.text
+
+
+def test_a_file_that_is_another_than_the_scan_saw_never_gets_into_a_cache(copied: Callable[[], Path]) -> None:
+    table = DataTable(root=copied(), resolution=32, max_aspect=1.0)
+    items = scan(table, HeaderCache(None)).items
+    room, key = PictureRoom(maker_of(items, table, ())), SampleKey(0, 0, 0, 0)
+    assert room[key].encodable is not None
+    items[0].path.write_bytes(items[1].path.read_bytes())
+    assert (room[key].encodable, room[key].reason) == (None, "has changed since the run began")
+
+
+def test_a_file_that_was_only_touched_or_written_anew_is_the_same(copied: Callable[[], Path]) -> None:
+    def again(path: Path) -> None:
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data)
+        os.utime(path, ns=(1, 1))
+
+    whole, touched = load_epoch(copied(), 0), load_epoch(copied(), 0, breaks=("owl.png", "duck.png"), spoil=again)
+    assert all(same(one, other) for one, other in zip(whole, touched, strict=True))
+
+
+def test_the_first_bad_file_ends_the_run_where_the_config_says_so(copied: Callable[[], Path]) -> None:
+    with pytest.raises(DataError, match=r"1 of 10 pictures cannot be read, more than data\.on_bad = 'stop' allows"):
+        load_epoch(copied(), 0, breaks=("owl.png",), on_bad="stop")
 
 
 def test_more_broken_files_than_allowed_end_the_run(copied: Callable[[], Path]) -> None:

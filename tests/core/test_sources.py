@@ -16,6 +16,7 @@ from core.pictures.images import EXTENSIONS
 from core.sources.find import find, names_of
 from core.sources.found import Found, Problem
 from events.payloads import ItemSettings
+from tests.zoo import NAMES
 
 
 def put(folder: Path, *names: str, **texts: str) -> Path:
@@ -83,21 +84,14 @@ def test_every_format_is_found_by_its_extension_in_either_case(tmp_path: Path) -
 
 
 def test_odd_names_are_distinct(tmp_path: Path) -> None:
-    names = [
-        "x.jpg",
-        "x.png",
-        "X.png",
-        "e\u0301.png",
-        "\u00e9.png",
-        "👩‍🚀.png",
-        "a\nb.png",
-        "n" * 251 + ".png",
-        " .png",
-    ]
-    put(tmp_path / "set", *names, x__txt="shared")
+    put(tmp_path / "set", *NAMES, x__txt="shared")
     found = {one.id: one.caption for one in pictures(tmp_path / "set")}
-    assert set(found) == {f"set/{name}" for name in names}
+    assert set(found) == {f"set/{name}" for name in NAMES}
     assert [found[f"set/{name}"] for name in ("x.jpg", "x.png", "X.png")] == ["shared", "shared", "X"]
+
+
+def test_a_name_with_a_line_break_is_a_caption_of_one_line(tmp_path: Path) -> None:
+    assert captions(put(tmp_path, "a\nb_1.png"), caption_lines="choose") == {"a\nb_1.png": ("a b", "file name")}
 
 
 def test_a_name_that_is_not_utf8_is_found_and_its_caption_can_be_written(tmp_path: Path) -> None:
@@ -166,16 +160,66 @@ def test_links_in_a_circle_upwards_and_to_what_is_walked_anyway_are_not_followed
     (root / "to_root").symlink_to(".")
     (root / "in" / "up").symlink_to(tmp_path)
     (root / "earlier").symlink_to("in")
-    assert ids(root) == ["set/in/a.png"]
+    (root / "in" / "hidden").symlink_to("..")
+    found, problems = look(root)
+    assert [one.id for one in found] == ["set/in/a.png"]
+    told = {problem.path.name: problem.reason for problem in problems}
+    assert told.keys() == {"circle", "to_root", "up", "hidden"}  # nothing is lost with `earlier`
+    assert all("would lead in a circle" in reason for reason in told.values())
+    assert [one.id for one in look(root, follow_links=True)[0]] == ["set/in/a.png"]
 
 
-def test_a_folder_elsewhere_is_followed_once_with_its_own_links(tmp_path: Path) -> None:
+def test_a_folder_elsewhere_is_followed_where_the_config_says_so_once_with_its_own_links(tmp_path: Path) -> None:
     elsewhere = put(tmp_path / "elsewhere", "deep/a.png")
-    (elsewhere / "deep" / "circle").symlink_to(elsewhere)
+    (elsewhere / "deep" / "back").symlink_to(tmp_path / "elsewhere")
     root = put(tmp_path / "set", "b.png")
     (root / "one").symlink_to(elsewhere)
     (root / "two").symlink_to(elsewhere)
-    assert ids(root) == ["set/b.png", "set/one/deep/a.png"]
+    found, problems = look(root, follow_links=True)
+    assert [one.id for one in found] == ["set/b.png", "set/one/deep/a.png"]
+    assert [problem.path.name for problem in problems] == ["back"]
+
+
+def test_links_out_of_the_root_are_told_and_neither_walked_nor_read(tmp_path: Path) -> None:
+    elsewhere = put(tmp_path / "set-elsewhere", "a.png", "deep/b.png", notes__txt="secret")
+    root = put(tmp_path / "set", "b.png", "c.png")
+    for name, target in (("linked", "."), ("z.png", "a.png"), ("b.txt", "notes.txt"), (".h.png", "a.png")):
+        (root / name).symlink_to(elsewhere / target)
+    (root / "readme.md").symlink_to(elsewhere / "notes.txt")  # never read, wherever it leads
+    found, problems = look(root)
+    assert [one.id for one in found] == ["set/c.png"]
+    assert {problem.path.name for problem in problems} == {"linked", "z.png", "b.png"}
+    assert all("set data.follow_links = true" in problem.reason for problem in problems)
+    assert str(elsewhere) in problems[0].reason
+    assert ids(root, follow_links=True) == [
+        "set/b.png",
+        "set/c.png",
+        "set/linked/a.png",
+        "set/linked/deep/b.png",
+        "set/z.png",
+    ]
+    assert captions(root, follow_links=True)["b.png"] == ("secret", ".txt")
+
+
+def test_a_link_out_of_the_root_in_the_place_of_a_folders_file_stops_all(tmp_path: Path) -> None:
+    put(tmp_path, global__yaml="cond_dropout: 1")
+    root = put(tmp_path / "set", "a.png")
+    (root / "global.yaml").symlink_to(tmp_path / "global.yaml")
+    with pytest.raises(DataError, match=r"global\.yaml: is a link to .*outside the folder of the data set"):
+        look(root)
+
+
+def test_a_list_does_not_lead_behind_links_out_of_its_folder(tmp_path: Path) -> None:
+    elsewhere = put(tmp_path / "elsewhere", "a.png", "b.png")
+    put(tmp_path / "set", "c.png")
+    (tmp_path / "set" / "linked").symlink_to(elsewhere)
+    (tmp_path / "set" / "b.png").symlink_to(elsewhere / "b.png")
+    rows = [{"image": name} for name in ("linked/a.png", "b.png", "c.png", "../elsewhere/a.png")]
+    listed = manifest(tmp_path / "set", rows)
+    found, problems = look(listed)
+    assert [one.id for one in found] == ["list.json/../elsewhere/a.png", "list.json/c.png"]
+    assert all("set data.follow_links = true" in problem.reason for problem in problems)
+    assert len(pictures(listed, follow_links=True)) == 4
 
 
 def test_a_link_to_a_hidden_folder_is_followed(tmp_path: Path) -> None:
@@ -492,8 +536,8 @@ def test_what_a_manifest_lists_but_is_no_picture_file_is_told_and_never_opened(t
         ("entry 2 of list.json", "there is no such file"),
         ("entry 6 of list.json", "its folder cannot be listed: No such file or directory"),
         ("entry 4 of list.json", "it has no picture's extension, nor is it the stem of just one picture"),
-        ("entry 3 of list.json", "it is a FIFO"),
-        ("entry 5 of list.json", "it is a folder"),
+        ("entry 3 of list.json", "it is a FIFO, not a file"),
+        ("entry 5 of list.json", "it is a folder, not a file"),
         ("entry 7 of list.json", "its folder cannot be listed: 'utf-8' codec can't encode character '\\ud800'"
          f" in position {len(str(tmp_path)) + 1}: surrogates not allowed"),
     ]  # fmt: skip

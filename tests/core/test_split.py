@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from core.data.split import held_out, require_disjoint
 from core.data.table import ItemTable
 from core.errors import DataError
+from core.pictures.facts import FileFacts
 from events.payloads import Item, ItemSettings
 
 
@@ -17,7 +18,7 @@ def table(*names: str, contents: list[bytes] | None = None, batch_id: str = "") 
         Item(id=f"set/{name}", path=Path(name), caption="", width=8, height=8, settings=ItemSettings(batch_id=batch_id))
         for name in names
     ]
-    return ItemTable.of(items, contents or [b""] * len(items))
+    return ItemTable.of(items, (FileFacts(content=content) for content in contents or [b""] * len(items)))
 
 
 def kept_names(items: ItemTable, fraction: float, seed: int = 0) -> set[str]:
@@ -60,7 +61,10 @@ def test_a_batch_id_goes_the_same_way_as_a_whole() -> None:
 
 def test_a_picture_on_both_sides_is_named() -> None:
     training = table("a.png", "b.png", contents=[b"1" * 16, b"2" * 16])
-    other = ItemTable.of([Item(id="faces/x.png", path=Path("faces/x.png"), caption="", width=8, height=8)], [b"2" * 16])
+    other = ItemTable.of(
+        [Item(id="faces/x.png", path=Path("faces/x.png"), caption="", width=8, height=8)],
+        [FileFacts(content=b"2" * 16)],
+    )
     with pytest.raises(DataError, match=r"faces/x\.png of validation set faces is trained on as set/b\.png"):
         require_disjoint(training, {"faces": other})
     require_disjoint(training.where([True, False]), {"faces": other})

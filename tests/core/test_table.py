@@ -1,6 +1,7 @@
 """The table holds every item as it was given, small, and once for all processes."""
 
 import pickle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from core.data.table import RECORD, ItemTable
 from core.errors import DataError
+from core.pictures.facts import FileFacts
 from events.payloads import Item, ItemSettings
 
 TEXT = st.text(max_size=40)
@@ -39,6 +41,10 @@ def item(number: int, caption: str = "a red heart on white") -> Item:
                 width=512, height=512)  # fmt: skip
 
 
+def facts(numbers: Iterable[int]) -> Iterator[FileFacts]:
+    return (FileFacts(number + 1, 2**63 + number, bytes([number] * 16)) for number in numbers)
+
+
 @given(st.lists(ITEMS, max_size=8))
 def test_items_come_back_as_they_were_given(items: list[Item]) -> None:
     table = ItemTable.of(items)
@@ -48,7 +54,7 @@ def test_items_come_back_as_they_were_given(items: list[Item]) -> None:
 
 def test_a_stored_table_is_the_same_and_travels_as_its_place(tmp_path: Path) -> None:
     items = [item(number) for number in range(100)]
-    stored = ItemTable.of(items, (bytes([number] * 16) for number in range(100))).store(tmp_path)
+    stored = ItemTable.of(items, facts(range(100))).store(tmp_path)
     travelled = pickle.dumps(stored)
     assert len(travelled) < 500
     there = pickle.loads(travelled)
@@ -73,15 +79,16 @@ def test_a_record_with_its_text_takes_at_most_300_bytes(tmp_path: Path) -> None:
     )
     table.store(tmp_path)
     held = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert RECORD.itemsize == 56
+    assert RECORD.itemsize == 68
     assert held / 2000 < 200
 
 
 def test_some_of_the_items_keep_their_order_and_digests() -> None:
-    table = ItemTable.of([item(number) for number in range(6)], (bytes([9 - number] * 16) for number in range(6)))
+    table = ItemTable.of([item(number) for number in range(6)], facts(range(9, 3, -1)))
     some = table.where([True, False, True, False, False, True])
     assert [one.path.name for one in some] == ["000000.png", "000002.png", "000005.png"]
     assert [some.content(index)[0] for index in range(3)] == [9, 7, 4]
+    assert some.facts(1) == FileFacts(8, 2**63 + 7, bytes([7] * 16))
 
 
 def test_extras_must_be_plain_values() -> None:

@@ -31,7 +31,7 @@ from plugins.loading import build_plugins, find_beside, tables_of
 from plugins.plugins import HOOKS
 from tests.small_runs import ROOT
 
-PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
 FOLDERS = ("core", "events", "plugins", "examples", "tests", "docs", "benchmarks", ".ci")
 FILE_SUFFIXES = (".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".png", ".safetensors")
 LEAST: dict[str, Any] = {"model": {"path": "m"}, "data": {"root": "d"}}
@@ -344,6 +344,13 @@ def test_the_tables_of_class_style_methods_are_its_hooks() -> None:
     assert told == {
         name: (hook.signal, tuple(name for names in hook.given for name in names)) for name, hook in HOOKS.items()
     }
+
+
+def test_the_scorecard_has_every_row_of_the_campaign() -> None:
+    from tests.faults.rows import all_rows
+
+    told = [row for row in table_rows(ROOT / "docs" / "reliability.md", 2) if re.fullmatch(r"[FS]\d+", row[0])]
+    assert told == [[row.id, row.title + ("" if row.trials else " (not yet)")] for row in all_rows().values()]
 
 
 def test_the_exit_codes_are_those_of_the_errors_that_are_raised() -> None:

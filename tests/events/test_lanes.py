@@ -216,6 +216,26 @@ def test_a_failure_waits_for_the_boundary_and_follows_on_error(attach: Attach) -
         bus.surface_async_failures()
 
 
+def test_where_the_run_ends_anyway_failures_are_logged_whatever_on_error_says(attach: Attach, caplog: Any) -> None:
+    bus = attach(Failing(), on_error="raise")
+    put(bus, 7)
+    bus.lanes.drain()
+    bus.log_async_failures()
+    bus.surface_async_failures()
+    assert "plugin Failing failed in Failing.write: ValueError('step 7')" in caplog.text
+
+
+def test_what_a_lane_has_dropped_is_counted_at_the_end(attach: Attach, caplog: Any) -> None:
+    logger = sized(1, "drop_oldest")
+    bus = attach(logger)
+    put(bus, 1)
+    assert logger.started.wait(LONG)
+    put(bus, 2, 3, 4)
+    logger.gate.set()
+    bus.close(grace_seconds=LONG)
+    assert "plugin Logger: 2 events never reached its async handlers" in caplog.text
+
+
 def test_a_handler_is_disabled_after_three_failures_by_default(attach: Attach, caplog: Any) -> None:
     bus = attach(Failing())
     bus.seal()

@@ -106,6 +106,34 @@ def test_disable_finds_the_handler_beneath_timing_and_tracing(attach: Attach, tm
     assert plugin.calls == 3
 
 
+def test_the_others_are_told_before_the_run_ends(attach: Attach) -> None:
+    """So that what they keep goes on together, and a checkpoint taken now is whole."""
+    first, last = listening(name="First"), listening(name="Last")
+    with pytest.raises(PluginError, match="plugin Failing failed"):
+        attach((first, {"priority": 1}), failing(), last)[EPOCH_END].emit(epoch_end())
+    assert (first.calls, last.calls) == (1, 1)
+
+
+def test_of_two_failures_the_first_ends_the_run_and_the_other_is_logged(attach: Attach, caplog: Any) -> None:
+    with pytest.raises(PluginError, match="plugin One failed"):
+        attach(failing(name="One"), failing(name="Two"))[EPOCH_END].emit(epoch_end())
+    assert [record.getMessage().split(" in ")[0] for record in caplog.records] == ["plugin Two failed"]
+
+
+def test_where_training_relies_on_handlers_the_first_failure_ends_it_at_once(attach: Attach) -> None:
+    last = listening("checkpoint.start")
+    with pytest.raises(PluginError):
+        attach(failing("checkpoint.start"), last)[CHECKPOINT_START].emit(checkpoint_start())
+    assert last.calls == 0
+
+
+def test_an_interrupt_tells_nobody_further(attach: Attach) -> None:
+    last = listening()
+    with pytest.raises(KeyboardInterrupt):
+        attach(failing(error=KeyboardInterrupt()), last)[EPOCH_END].emit(epoch_end())
+    assert last.calls == 0
+
+
 def test_each_handler_has_its_own_count_of_failures(attach: Attach) -> None:
     class Twice(Plugin):
         @on("epoch.end")

@@ -33,7 +33,7 @@ def test_without_handlers_the_value_comes_back_as_it_is(attach: Attach) -> None:
 @pytest.mark.parametrize(
     ("returned", "said"),
     [
-        (None, "returned None; is there a `return` missing?"),
+        (None, "expected str, got None; is there a `return` missing?"),
         (7, "expected str, got int 7"),
         (b"a", "expected str, got bytes"),
     ],
@@ -155,7 +155,9 @@ def test_a_part_is_composed_through_every_builder_in_order(attach: Attach) -> No
     assert weight(3.0, None) == 30.0
 
 
-@pytest.mark.parametrize(("returned", "said"), [(None, "returned None"), (0.5, "expected a function, got float 0.5")])
+@pytest.mark.parametrize(
+    ("returned", "said"), [(None, "got None; is there a `return` missing"), (0.5, "expected a function, got float 0.5")]
+)
 def test_a_builder_that_returns_no_such_part_is_named(attach: Attach, returned: object, said: str) -> None:
     plugin = type("Odd", (Plugin,), {"handle": build("weight")(lambda self, weight, parts: returned)})()
     with pytest.raises(PluginError, match=said) as caught:

@@ -12,8 +12,8 @@ from pathlib import Path
 from .bench import Size, warm_up
 from .rows import NOT_YET, Result, all_rows, run_row
 
-SHOWN = 5
-"""Problems of a row that are printed."""
+SHOWN, SHOWN_CHARACTERS = 5, 4000
+"""Problems of a row that are printed, and how much of each end of one."""
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
     if words.mutants:
         from .mutants import try_mutants
 
-        return try_mutants()
+        return try_mutants(size, words.rows)
     results = []
     for id in wanted:
         results.append(run_row(rows[id], size))
@@ -55,17 +55,29 @@ def arguments() -> argparse.Namespace:
 
 def show(result: Result) -> None:
     for problem in result.problems[:SHOWN]:
-        print(f"  {problem}")
+        print(f"  {clipped(problem)}")
     if len(result.problems) > SHOWN:
         print(f"  and {len(result.problems) - SHOWN} more")
-    said = "" if result.verdict == NOT_YET else f"{result.row.title}, {result.seconds:.1f} s\n"
+    notes = "".join(f", {count} {what}" for what, count in result.notes.items())
+    said = (
+        ""
+        if result.verdict == NOT_YET
+        else f"{result.row.title}, {result.seconds:.1f} s ({result.cpu_seconds:.1f} s of CPU){notes}\n"
+    )
     print(f"{said}{result.line}", flush=True)
+
+
+def clipped(text: str) -> str:
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"{text[: SHOWN_CHARACTERS // 4]}\n  [...]\n{text[-3 * SHOWN_CHARACTERS // 4 :]}"
 
 
 def as_json(result: Result) -> dict[str, object]:
     return {
         "id": result.row.id, "title": result.row.title, "verdict": result.verdict, "passed": result.passed,
         "problems": list(result.problems), "seconds": round(result.seconds, 2),
+        "cpu_seconds": round(result.cpu_seconds, 2), "notes": dict(result.notes),
     }  # fmt: skip
 
 

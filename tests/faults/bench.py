@@ -15,13 +15,15 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.small_runs import CONFIG, NAMES, PICTURES, ROOT, STARTER, sets
 
@@ -124,12 +126,16 @@ class Bench:
     """Trials that the size asks for."""
     folder: Path
     """The row's own, removed afterwards."""
+    seed: str = ""
+    """Of its random numbers, beside its id."""
     passed: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the row counted on its way, such as kills."""
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(1 << 30)))
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.id)
+        self.random = random.Random(self.id + self.seed)
 
     @contextmanager
     def trial(self, name: str) -> Generator[None, None, None]:
@@ -141,6 +147,41 @@ class Bench:
             self.problems.append(f"{name}: {said}")
         else:
             self.passed += 1
+
+    def spread(self, trials: Mapping[str, Callable[["Bench"], None]]) -> None:
+        """Make these trials, by name, in a lane for each core; each lane is a forked process with a bench of its own."""
+        cores = min(len(os.sched_getaffinity(0)), len(trials))
+        names = list(trials)
+        lanes = [
+            self._begin_lane(number, {name: trials[name] for name in names[number::cores]}) for number in range(cores)
+        ]
+        for name, (lane, child) in zip(names, lanes, strict=False):
+            with self.trial(f"the lane of {name}"):
+                ended = child.wait(LANE_SECONDS)
+                assert ended.code == 0, ended.output
+                made = json.loads((lane / "made.json").read_text())
+                self.passed += made["passed"] - 1
+                self.problems += made["problems"]
+                self.notes.update(made["notes"])
+
+    def apart(self, name: str, trial: Callable[["Bench"], None]) -> None:
+        """One trial in a forked process, whose mounts and limits are its own."""
+        self.spread({name: trial})
+
+    def _begin_lane(self, number: int, trials: Mapping[str, Callable[["Bench"], None]]) -> tuple[Path, Child]:
+        lane = self.folder / f"lane-{next(self._numbers)}"
+        lane.mkdir()
+
+        def work() -> int:
+            bench = Bench(self.id, self.size, self.count, lane, seed=f"{self.seed}/{number}")
+            for name, trial in trials.items():
+                with bench.trial(name):
+                    trial(bench)
+            made = {"passed": bench.passed, "problems": bench.problems, "notes": bench.notes}
+            (lane / "made.json").write_text(json.dumps(made))
+            return 0
+
+        return lane, self.start(work)
 
     def workspace(
         self, *overrides: str, plugins: str = JOURNAL + EMA, model: Path | None = None, data: Path | None = None
@@ -168,6 +209,7 @@ class Bench:
         if pid:
             return Child(pid, log)
         os.setsid()
+        start_own_workers()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -217,16 +259,41 @@ class Bench:
 
     def reference(self, *overrides: str, plugins: str = JOURNAL + EMA) -> str:
         """The digest of a run with these settings that nobody disturbs; made once for the whole campaign."""
-        key = (overrides, plugins)
-        if key not in REFERENCES:
+        stored = kept("reference", sorted(overrides), plugins)
+        if not stored.exists():
             workspace = self.workspace(*overrides, plugins=plugins)
             ended = self.train(workspace)
             assert ended.code == 0, ended.output
-            REFERENCES[key] = digest(workspace)
-        return REFERENCES[key]
+            made = self.folder / stored.name
+            made.write_text(digest(workspace))
+            shutil.move(made, stored)
+        return stored.read_text()
 
 
-REFERENCES: dict[tuple[tuple[str, ...], str], str] = {}
+LANE_SECONDS = 3600.0
+PRODUCT = ["as it is"]
+"""Which product is on the bench; what one has made is no reference for another."""
+
+
+def kept(*names: object) -> Path:
+    """Where something is kept that is made once for the whole campaign."""
+    return shared_folder() / sha256(repr((PRODUCT, names)).encode()).hexdigest()
+
+
+def start_own_workers() -> None:
+    """In a fork: a server of loader workers that was started before is no child of this process; have another one."""
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]  # there is no public way to forget one
+    if server._forkserver_pid is None:
+        return
+
+    def ensure_running() -> None:
+        modules = server._preload_modules
+        del server.ensure_running
+        server.__init__()
+        server.set_forkserver_preload(modules)
+        server.ensure_running()
+
+    server.ensure_running = ensure_running
 
 
 def command(*words: str) -> int:
@@ -252,19 +319,30 @@ def with_overrides(text: str, overrides: Sequence[str]) -> str:
     return text
 
 
-def digest(workspace: Workspace) -> str:
-    """Of all that the newest checkpoint holds but names and moments: weights, EMA, optimizer, position, sample order."""
+def digest(workspace: Workspace, parts: Sequence[str] | None = None) -> str:
+    """Of all that the newest checkpoint holds but names and moments: weights, EMA, optimizer, position, sample order.
+
+    `parts` are dotted keys of state.json; left out, those of DIGESTED.
+    """
+    return digest_of(workspace.checkpoints[-1], parts)
+
+
+def digest_of(newest: Path, parts: Sequence[str] | None = None) -> str:
+    """`digest`, of one checkpoint's folder."""
     import torch
     from safetensors.torch import load_file
 
-    newest = workspace.checkpoints[-1]
     total = sha256(newest.name.encode())
     for path in sorted(newest.glob("*.safetensors")):
         for name, tensor in sorted(load_file(path).items()):
             total.update(f"{path.name} {name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     state = json.loads((newest / "state.json").read_text())
-    total.update(json.dumps({key: state[key] for key in DIGESTED}, sort_keys=True).encode())
+    for part in parts or DIGESTED:
+        value = state
+        for key in part.split("."):
+            value = value[key]
+        total.update(f"{part} {json.dumps(value, sort_keys=True)}".encode())
     return total.hexdigest()
 
 
@@ -284,17 +362,23 @@ def shared_folder() -> Path:
 
 @cache
 def model_folder() -> Path:
-    """The starter model with a UNet and a text encoder so small that a step takes milliseconds."""
-    from diffusers import UNet2DConditionModel
+    """The starter model with modules so small that a step takes milliseconds."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig
 
     folder = shared_folder() / "model"
     shutil.copytree(STARTER, folder)
     UNet2DConditionModel(
-        sample_size=8, block_out_channels=(4, 8), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1, cross_attention_dim=16,
-        attention_head_dim=4, norm_num_groups=2,
+        sample_size=8, block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",), mid_block_type=None,
+        up_block_types=("UpBlock2D",), layers_per_block=1, cross_attention_dim=16, attention_head_dim=4,
+        norm_num_groups=2,
     ).save_config(folder / "unet")  # fmt: skip
+    settings = AutoencoderKL.load_config(folder / "vae")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKL.from_config({**settings, "block_out_channels": [4, 4, 8], "norm_num_groups": 2})
+        vae.save_pretrained(folder / "vae")
     config = CLIPTextConfig.from_pretrained(folder / "text_encoder")
     config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads = 16, 32, 1, 2
     config.save_pretrained(folder / "text_encoder")
@@ -307,9 +391,9 @@ def picture_folder() -> Path:
     return copy_pictures(shared_folder() / "pictures")
 
 
-def copy_pictures(folder: Path) -> Path:
-    """The same ten in a folder that a trial may change."""
-    for name in NAMES:
+def copy_pictures(folder: Path, names: Sequence[str] = NAMES) -> Path:
+    """The same ten, or others of the demo, in a folder that a trial may change."""
+    for name in names:
         for suffix in (".png", ".txt"):
             target = (folder / name).with_suffix(suffix)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -322,13 +406,36 @@ def warm_up() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("run", "core.session", "core.assembly", "core.report.request", "core.log", "core.plan_text", "plugins.ema",
-                 "plugins.captions", "plugins.loading", "tests.faults.plugins_for_faults"):  # fmt: skip
+    for name in ("run", "core.session", "core.assembly", "core.log", "plugins.loading", "diffusers", "transformers"):
         importlib.import_module(name)
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401  # lazy
-    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401  # lazy
-
-    model_folder()
+    for name in imported_by_a_run():
+        with suppress(ImportError):
+            importlib.import_module(name)
     picture_folder()
     gc.collect()
     gc.freeze()  # else each child goes through all of it again, and copies what it touches
+
+
+def imported_by_a_run() -> list[str]:
+    """Modules that a small run loads when it needs them; learnt from one in a child, since it leaves threads behind."""
+    with tempfile.TemporaryDirectory(prefix="signalbox-warm-") as folder:
+        bench = Bench("warm-up", "cut", 1, Path(folder))
+        work, listed = (
+            bench.workspace("train.steps=1", "preview.at_end=true", "cache.latents=true"),
+            Path(folder) / "names",
+        )
+        before = set(sys.modules)
+
+        def run_and_list() -> int:
+            os.chdir(ROOT)
+            code = 1
+            try:
+                code = command("train", str(work.config))
+            except SystemExit as error:
+                code = error.code if isinstance(error.code, int) else 1
+            listed.write_text("\n".join(sorted(set(sys.modules) - before)))
+            return code
+
+        ended = bench.fork(run_and_list)
+        assert ended.code == 0, ended.output
+        return listed.read_text().split()

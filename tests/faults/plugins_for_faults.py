@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
-from events import Plugin, on
-from events.payloads import StepEnd
+from events import Plugin, PluginSettings, on
+from events.payloads import CheckpointLoaded, ModelReady, StepEnd
 
 
 class Journal(Plugin):
@@ -30,3 +31,25 @@ class Journal(Plugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._digest, self._steps = state["digest"], state["steps"]
+
+
+class KeepLoaded(Plugin):
+    """Writes the weights as they are right after a checkpoint was taken back."""
+
+    class Settings(PluginSettings):
+        target: Path
+
+    @on("model.ready")
+    def remember(self, event: ModelReady) -> None:
+        self._modules = dict(event.modules)
+
+    @on("checkpoint.loaded")
+    def write(self, event: CheckpointLoaded) -> None:
+        from safetensors.torch import save_file
+
+        weights = {
+            f"{name}.{key}": tensor.detach().clone().contiguous()
+            for name, module in self._modules.items()
+            for key, tensor in module.state_dict().items()
+        }
+        save_file(weights, self.settings.target)

@@ -1,10 +1,11 @@
 """The scorecard: every row with its id, its title and how many trials it makes in each size."""
 
 import importlib
+import os
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .bench import Bench, Size
@@ -33,6 +34,10 @@ class Result:
     passed: int
     problems: tuple[str, ...]
     seconds: float
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What it counted on its way."""
+    cpu_seconds: float = 0.0
+    """Of the processor, in all of its processes."""
 
     @property
     def verdict(self) -> str:
@@ -49,8 +54,6 @@ class Result:
 
 
 ROWS: dict[str, Row] = {}
-MODULES = ("process", "checkpoints", "numerics", "data", "determinism", "plugins", "security")
-"""The files `rows_<name>.py`."""
 
 
 def row(
@@ -72,15 +75,15 @@ def not_yet(id: str, title: str, awaits: str) -> None:
 
 
 def all_rows() -> dict[str, Row]:
-    """By id, F01 first and S13 last."""
-    for name in MODULES:
-        importlib.import_module(f"tests.faults.rows_{name}")
+    """By id, F01 first and S13 last; they are declared in the files `rows_<name>.py`."""
+    for path in sorted(Path(__file__).parent.glob("rows_*.py")):
+        importlib.import_module(f"tests.faults.{path.stem}")
     return {id: ROWS[id] for id in sorted(ROWS, key=lambda id: (id[0], int(id[1:])))}
 
 
 def run_row(row: Row, size: Size) -> Result:
     """Make its trials in a folder of their own."""
-    begun = time.monotonic()
+    begun, used = time.monotonic(), processor_seconds()
     if row.trials is None:
         return Result(row, 0, (), 0.0)
     with tempfile.TemporaryDirectory(prefix=f"signalbox-{row.id}-", ignore_cleanup_errors=True) as folder:
@@ -88,4 +91,11 @@ def run_row(row: Row, size: Size) -> Result:
         with bench.trial("the row itself"):
             row.trials(bench)
         bench.passed -= not bench.problems or not bench.problems[-1].startswith("the row itself")
-    return Result(row, bench.passed, tuple(bench.problems), time.monotonic() - begun)
+    return Result(
+        row, bench.passed, tuple(bench.problems), time.monotonic() - begun, bench.notes, processor_seconds() - used
+    )
+
+
+def processor_seconds() -> float:
+    """Used by this process and its children so far."""
+    return sum(os.times()[:4])

@@ -1,46 +1,22 @@
 """Every bundled plugin keeps the house rules: described settings, quick imports, and a state that a checkpoint takes."""
 
-import importlib
 import inspect
-import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from pydantic import Field
 
-import plugins
 from core.packing import pack, unpack
 from events import Plugin, PluginSettings
 from events.plugin import PluginTable
 from events.testing import Harness
 from plugins.loading import build_plugin
+from tests.plugins.bundled_plugins import KINDS, NEEDED
 
-NEEDED: dict[str, dict[str, Any]] = {
-    "LastLayers": {"layers": 1},
-    "MergeLora": {"file": "adapter.safetensors"},
-    "PriorPreservation": {"folder": "dogs"},
-    "Rhythm": {"what": "save", "epochs": 1},
-    "TextualInversion": {"words": {"<my-cat>": "cat"}},
-    "Webhook": {"url": "http://127.0.0.1:9/"},
-}
-"""Settings without a default."""
 HEAVY = {"torch", "numpy", "PIL", "rich", "tensorboard", "diffusers", "transformers", "accelerate"}
 
 
-def bundled() -> Iterator[type[Plugin]]:
-    for module in pkgutil.iter_modules(plugins.__path__, "plugins."):
-        members = vars(importlib.import_module(module.name)).values()
-        yield from (
-            kind
-            for kind in members
-            if inspect.isclass(kind) and issubclass(kind, Plugin) and kind.__module__ == module.name
-        )
-
-
-KINDS = list(bundled())
 each_plugin = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from events.errors import PluginError
-from events.testing import Harness, checkpoint_saved, retention_context, run_start, validation_end
+from events.testing import (
+    Harness,
+    checkpoint_loaded,
+    checkpoint_saved,
+    retention_context,
+    run_start,
+    validation_end,
+)
 from plugins.early_stop import EarlyStop, measurements_without_a_fall
 from plugins.keep_best import KeepBest
 from tests.core.plugins_for_validation import Spoiled
@@ -58,6 +65,16 @@ def test_the_best_is_remembered_over_a_resume() -> None:
     harness.emit("checkpoint.saved", checkpoint_saved(step=1))
     second.load_state_dict(first.state_dict())
     assert Harness(second).apply("checkpoint.retention", (1,), retention_context(step=3)) == ()
+
+
+def test_the_best_stays_when_the_run_ended_before_it_was_told_of() -> None:
+    """Its own checkpoint cannot hold that it was saved; that it is loaded says so."""
+    first, second = KeepBest(), KeepBest()
+    measured(Harness(first), [3.0, 2.0])
+    second.load_state_dict(first.state_dict())
+    harness = Harness(second)
+    harness.emit("checkpoint.loaded", checkpoint_loaded(step=1))
+    assert harness.apply("checkpoint.retention", (1,), retention_context(step=3)) == ()
 
 
 @pytest.mark.parametrize("plugin", [KeepBest, EarlyStop])

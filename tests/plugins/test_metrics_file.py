@@ -2,12 +2,14 @@
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from events.testing import Harness, metrics_ready, run_info, run_start
+from events.errors import PluginError
+from events.testing import Harness, checkpoint_loaded, metrics_ready, run_info, run_start
 from plugins.metrics_file import MetricsFile
 
 
@@ -73,3 +75,29 @@ def test_no_temporary_file_is_left(tmp_path: Path) -> None:
     session(tmp_path, 10)
     session(tmp_path, 20, resumed_step=10)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_run_that_goes_back_drops_the_steps_it_takes_again(tmp_path: Path) -> None:
+    harness, run = Harness(MetricsFile()), run_info(tmp_path)
+    for step in (10, 20, 30):
+        harness.emit("metrics.ready", metrics_ready(run=run, step=step))
+    harness.emit("checkpoint.loaded", checkpoint_loaded(run=run, step=15))
+    harness.emit("metrics.ready", metrics_ready(run=run, step=20))
+    assert steps(tmp_path) == [10, 20]
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    import resource
+
+    harness, run = Harness(MetricsFile()), run_info(tmp_path)
+    harness.emit("metrics.ready", metrics_ready(run=run, step=10))
+    before, limits = (tmp_path / "metrics.jsonl").read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        with pytest.raises(PluginError, match="File too large"):
+            harness.emit("metrics.ready", metrics_ready(run=run, step=20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "metrics.jsonl").read_text() == before

@@ -1,5 +1,6 @@
 """TensorBoard writes what TensorBoard reads: curves by metric, and preview grids by step."""
 
+import errno
 import io
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from core.grid import labelled_grid
 from events.errors import AttachError
 from events.payloads import PreviewEnd, RunInfo
 from events.plugin import PluginTable
-from events.testing import Harness, metrics_ready, preview_end, prompt, run_info, run_start
+from events.testing import Harness, checkpoint_loaded, metrics_ready, preview_end, prompt, run_info, run_start
 from plugins.loading import build_plugin
 from plugins.tensorboard import TensorBoard
 
@@ -40,6 +41,38 @@ def previews(run: RunInfo, *colours: str) -> PreviewEnd:
         paths.append(run.folder / f"{number:02d}-{colour}.png")
         Image.new("RGB", (32, 32), colour).save(paths[-1])
     return preview_end(run=run, step=250, prompts=tuple(prompt(colour) for colour in colours), paths=tuple(paths))
+
+
+def test_a_full_disk_costs_what_comes_while_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt fails; the next is made a minute after it, and the steps told until then are lost."""
+    from torch.utils import tensorboard
+
+    now, real = [0.0], tensorboard.SummaryWriter
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("events.disk.monotonic", lambda: now[0])
+    monkeypatch.setattr(tensorboard, "SummaryWriter", full)
+    run, values = run_info(tmp_path), {"loss": 0.5}
+    with Harness(TensorBoard()) as harness:
+        harness.emit("run.start", run_start(run=run))
+        for now[0], step in ((1.0, 1), (59.0, 2), (60.0, 3)):
+            if step == 2:
+                monkeypatch.setattr(tensorboard, "SummaryWriter", real)
+            harness.emit("metrics.ready", metrics_ready(run=run, step=step, values=values))
+    assert [point.step for point in read(tmp_path).Scalars("loss")] == [3]
+
+
+def test_a_run_that_goes_back_replaces_what_it_takes_anew(tmp_path: Path) -> None:
+    run = run_info(tmp_path)
+    with Harness(TensorBoard()) as harness:
+        harness.emit("run.start", run_start(run=run))
+        for step, loss in ((10, 0.5), (20, 9.0)):
+            harness.emit("metrics.ready", metrics_ready(run=run, step=step, values={"loss": loss}))
+        harness.emit("checkpoint.loaded", checkpoint_loaded(run=run, step=10))
+        harness.emit("metrics.ready", metrics_ready(run=run, step=20, values={"loss": 0.25}))
+    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss")] == [(10, 0.5), (20, 0.25)]
 
 
 def test_each_metric_is_a_curve(tmp_path: Path) -> None:

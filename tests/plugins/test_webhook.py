@@ -2,9 +2,11 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from events.testing import (
     metrics_ready,
     run_info,
 )
-from plugins.webhook import Webhook
+from plugins.webhook import Webhook, post_json, resolve
 
 ALL = ("data.ready", "metrics.ready", "control.applied", "checkpoint.saved")
 
@@ -81,8 +83,8 @@ def server() -> Iterator[Server]:
 
 
 def webhook(server: Server | str, **settings: Any) -> Webhook:
-    url = server if isinstance(server, str) else server.url
-    return Webhook(Webhook.Settings(url=url, timeout_seconds=settings.pop("timeout_seconds", 30), **settings))
+    settings = {"timeout_seconds": 30, "allow_private": True} | settings
+    return Webhook(Webhook.Settings(url=server if isinstance(server, str) else server.url, **settings))
 
 
 def test_a_checkpoint_is_posted(server: Server) -> None:
@@ -234,4 +236,64 @@ def test_what_is_no_web_address_is_refused(url: str) -> None:
 
 def test_an_unknown_event_is_refused() -> None:
     with pytest.raises(ValidationError):
-        Webhook.Settings(url="http://host/", events=("run.end",))
+        Webhook.Settings(url="https://host/", events=("run.end",))
+
+
+@pytest.mark.parametrize("url", ["http://host/", "http://127.0.0.1:9/"])
+def test_only_a_server_of_ones_own_is_posted_to_without_encryption(url: str) -> None:
+    with pytest.raises(ValidationError, match="http is not encrypted"):
+        Webhook.Settings(url=url)
+    assert Webhook.Settings(url=url, allow_private=True).address == url
+
+
+def test_a_user_before_the_host_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValidationError, match="leave them out") as caught:
+        Webhook.Settings(url="https://me:hunter2@host/")
+    assert "hunter2" not in str(caught.value.errors(include_input=False))
+
+
+def test_the_address_comes_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_HOOK", " https://host/one\n")
+    (tmp_path / "hook").write_text("https://host/two\nmore")
+    assert Webhook.Settings(url_env="MY_HOOK").address == "https://host/one"
+    assert Webhook.Settings(url_file=tmp_path / "hook").address == "https://host/two"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"url": "https://host/", "url_env": "PATH"}, "leave one of url, url_env and url_file"),
+        ({"url_env": "NO_SUCH_VARIABLE"}, "there is no environment variable NO_SUCH_VARIABLE"),
+        ({"url_file": "no/such/file"}, "cannot be read: FileNotFoundError"),
+        ({}, "not a web address"),
+    ],
+)
+def test_one_address_is_named_and_is_there(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Webhook.Settings(**settings)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "0.0.0.0", "::1", "169.254.169.254", "2130706433", "0x7f000001", "::ffff:127.0.0.1"]
+)
+def test_a_host_that_is_not_public_is_refused_however_it_is_written(host: str) -> None:
+    with pytest.raises(PermissionError, match="which is no public address"):
+        resolve(host, 443, allow_private=False)
+
+
+def test_a_public_server_is_asked_for_under_its_name_at_the_address_that_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reached: list[Any] = []
+
+    class Context:
+        def wrap_socket(self, sock: object, server_hostname: str) -> None:
+            reached.append(server_hostname)
+            raise ConnectionRefusedError("as far as it goes")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("93.184.216.34", 443))])
+    monkeypatch.setattr(socket, "create_connection", lambda place, seconds: reached.append(place))
+    monkeypatch.setattr(ssl, "create_default_context", Context)
+    with pytest.raises(ConnectionRefusedError):
+        post_json("https://hooks.example/x", {}, 1.0)
+    assert reached == [("93.184.216.34", 443), "hooks.example"]

@@ -209,3 +209,24 @@ def test_a_module_that_ends_the_program_when_imported_is_a_problem_with_its_name
     table = PluginTable(use="leaving_plugin.Leaver", name="Leaver", position=0, settings={})
     with pytest.raises(AttachError, match=r"importing leaving_plugin failed: SystemExit"):
         load_class(table)
+
+
+@pytest.mark.parametrize("place", ["linked.py", "package/linked.py", "plugins/linked.py"])
+def test_a_link_out_of_the_configs_folder_is_refused_before_it_is_imported(
+    write: Callable[..., Path], place: str
+) -> None:
+    folder = write("config/other.py")
+    outside = write("outside.py", "1 / 0")
+    link = folder / "config" / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside / "outside.py")
+    use = f"{place.removesuffix('.py').replace('/', '.')}.Painter"
+    (problem,) = problems(folder / "config", table(use))
+    assert "linked.py is a link that leads out of" in problem
+
+
+def test_a_link_within_the_configs_folder_is_followed(write: Callable[..., Path]) -> None:
+    folder = write("kept_here.py")
+    (folder / "linked_here.py").symlink_to(folder / "kept_here.py")
+    ((plugin, _),) = build_plugins([table("linked_here.Painter")], folder)
+    assert isinstance(plugin, Plugin)

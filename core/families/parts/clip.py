@@ -33,7 +33,7 @@ class ClipTokenize:
     """75 n; what goes beyond is cut off."""
 
     def __call__(self, captions: Sequence[str]) -> Mapping[str, Tensor]:
-        rows = [self._chunks(ids) for ids in plain_ids(self.tokenizer, captions)]
+        rows = [self._chunks(ids) for ids in plain_ids(self.tokenizer, captions, self.max_tokens)]
         return {self.name: torch.tensor(rows, dtype=torch.int64).reshape(len(rows), -1)}
 
     def _chunks(self, ids: list[int]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .standard import STANDARD
 from .weights import reading
 
 Merge = tuple[str, str]
@@ -25,7 +26,7 @@ def shipped_tokenizer(folder: Path) -> Any | None:
         return None
     with reading(path):
         settings = json.loads(path.read_text(encoding="utf-8"))
-    if MERGES not in settings:
+    if MERGES not in settings or not folder.resolve().is_relative_to(STANDARD):
         return None
     from transformers import CLIPTokenizer
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...config import ModelTable
 from ...errors import ConfigError
+from ...weight_files import problem_with_weights
 from .standard import prediction_said_by, standard_of
+from .untrusted import INDEX, entry_problem, folder_problems
 from .weights import reading
-
-INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,26 @@ class ModelFolder:
     def of(cls, table: ModelTable) -> "ModelFolder":
         """`model.path`, or for a single file `model.base_config` or the configs that are shipped.
 
-        A run's folder stands for its newest export. Raises ConfigError for a single file of an unknown kind.
+        A run's folder stands for its newest export. Raises ConfigError for a single file of an unknown kind, for a file
+        that is no safetensors, and for a folder that holds more than data.
         """
         place = model_place(table.path, "model.path")
         notes: list[str] = []
         if place != table.path:
             notes.append(f"{table.path} is a run; the model is its newest export, {place.name}")
         if not place.is_file():
-            return cls("model.path", place, prediction=table.prediction, notes=tuple(notes))
+            folder = cls("model.path", place, prediction=table.prediction, notes=tuple(notes))
+            folder.require_data_only()
+            return folder
+        with reading(place):
+            problem = problem_with_weights(place)
+        if problem:
+            raise ConfigError("model", [f"model.path  {problem}"])
         if table.base_config is not None:
             configs = model_place(table.base_config, "model.base_config")
-            return cls("model.base_config", configs, place, table.prediction, tuple(notes))
+            folder = cls("model.base_config", configs, place, table.prediction, tuple(notes))
+            folder.require_data_only()
+            return folder
         standard = standard_of(place)
         notes.append(
             f"{place.name} is a single file of {standard.title}, read with the configs that are shipped for it"
@@ -63,17 +72,31 @@ class ModelFolder:
             raise ConfigError(
                 "model", [f"{self.key}  {self.path} holds no model_index.json, so it is no diffusers folder"]
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError("model", [f"{self.key}  {path} is no JSON: {error}"]) from None
         if not isinstance(index, dict):
             raise ConfigError("model", [f"{self.key}  {path} is no table"])
         return index
 
+    def require_data_only(self) -> None:
+        """Raises ConfigError that names every file and key which would have a library run code."""
+        self.index()
+        if problems := list(folder_problems(self.path)):
+            raise ConfigError("model", [f"{self.key}  {problem}" for problem in problems])
+
+    def require_known(self, parts: Iterable[str]) -> None:
+        """Raises ConfigError for parts that the index gives to a library other than diffusers and transformers."""
+        index = self.index()
+        if problems := [problem for part in parts if (problem := entry_problem(self.path, index, part))]:
+            raise ConfigError("model", [f"{self.key}  {problem}" for problem in problems])
+
     def config(self, part: str) -> dict[str, Any]:
         """A part's config.json, without the defaults that it leaves out."""
         path = self.path / part / "config.json"
         with reading(path):
-            table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(table, dict):
+                raise ValueError("is no table")
         return table
 
     def require(self, parts: Iterable[str]) -> None:

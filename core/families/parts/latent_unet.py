@@ -114,7 +114,8 @@ def _require_plain_channels(folder: ModelFolder, unet: Mapping[str, Any], vae: M
     """The UNet sees noisy latents and nothing beside them."""
     takes, gives = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     if takes != gives:
-        beside = ": an inpainting model, which this trainer cannot train yet" if takes == 2 * gives + 1 else ""
+        is_inpainting = isinstance(gives, int) and takes == 2 * gives + 1
+        beside = ": an inpainting model, which this trainer cannot train yet" if is_inpainting else ""
         raise ConfigError(
             "model", [f"{folder.key}  {folder.path}: the unet takes {takes} channels, the vae gives {gives}{beside}"]
         )

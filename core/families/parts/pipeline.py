@@ -62,6 +62,7 @@ class PipelineFamily(ABC):
         """Raises ConfigError for what the folder lacks, and for a `max_tokens` that the model cannot read."""
         self.folder = folder
         index = folder.index()
+        folder.require_known([*self.parts, "scheduler", *self.tokenizer_folders.values()])
         self.present = tuple(
             name for name in self.parts if name not in self.optional or index.get(name, [None])[0] is not None
         )

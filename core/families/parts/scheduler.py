@@ -19,8 +19,9 @@ def load_scheduler(folder: ModelFolder, predictions: Sequence[str], prediction: 
     import diffusers
 
     name = folder.index().get(FOLDER, [None, None])[1]
-    kind = getattr(diffusers, str(name), None)
-    if kind is None:
+    kind: Any = getattr(diffusers, str(name), None)
+    is_scheduler = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if not is_scheduler:
         raise ConfigError(
             "model", [f"{folder.key}  {folder.path}/model_index.json names the scheduler {name}, unknown to diffusers"]
         )

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -13,6 +13,16 @@ from torch import Tensor
 from .clip_vocabulary import shipped_tokenizer
 from .weights import reading
 
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+"""Of every tokenizer; each kind has others of its own."""
+AT_ONCE = 20_000
+"""Characters that the tokenizer is given at once."""
 MASK = ".mask"
 """After a text encoder's name: 1 where its ids are of the caption, 0 where they fill it up."""
 
@@ -26,18 +36,52 @@ def load_tokenizer(folder: Path, kind: str | None) -> Any:
         return shipped
     import transformers
 
+    named: Any = getattr(transformers, str(kind), None)
+    is_known = isinstance(named, type) and issubclass(named, transformers.PreTrainedTokenizerBase)
+    loader = named if is_known else transformers.AutoTokenizer
     with reading(folder):
-        return getattr(transformers, str(kind), transformers.AutoTokenizer).from_pretrained(
-            folder, local_files_only=True
-        )
+        made = loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if not isinstance(made.model_max_length, int | float):
+            raise ValueError(f"model_max_length is {made.model_max_length!r}, which is no number")
+        return made
 
 
-def plain_ids(tokenizer: Any, captions: Sequence[str]) -> list[list[int]]:
-    """The ids of each caption alone, without beginning, end, padding or cut."""
-    found: list[list[int]] = tokenizer(
-        list(captions), add_special_tokens=False, truncation=False, verbose=False
-    ).input_ids
+def plain_ids(tokenizer: Any, captions: Sequence[str], most: int | None = None) -> list[list[int]]:
+    """The ids of each caption alone, without beginning, end and padding; of a very long one perhaps only the first `most`."""
+    found: list[list[int]] = [[] for _ in captions]
+    for group in _groups(captions, lambda place: most is not None and len(found[place]) >= most):
+        texts = [text for _, text in group]
+        ids = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        for (place, _), some in zip(group, ids, strict=True):
+            found[place] += some
     return found
+
+
+def _groups(captions: Sequence[str], has_enough: Callable[[int], bool]) -> Iterator[list[tuple[int, str]]]:
+    """(place, text) of what is read at once: the tokenizer takes some 400 bytes a token for as long as it reads."""
+    group: list[tuple[int, str]] = []
+    length = 0
+    for place, caption in enumerate(captions):
+        for piece in _pieces(caption):
+            if group and length + len(piece) > AT_ONCE:
+                yield group
+                group, length = [], 0
+            if has_enough(place):
+                break
+            group.append((place, piece))
+            length += len(piece)
+    if group:
+        yield group
+
+
+def _pieces(caption: str) -> Iterator[str]:
+    """The caption, where it is very long in pieces that end between words; a word that long has no such place."""
+    while len(caption) > AT_ONCE:
+        cut = caption.rfind(" ", 1, AT_ONCE)
+        cut = AT_ONCE if cut < 0 else cut
+        yield caption[:cut]
+        caption = caption[cut:]
+    yield caption
 
 
 def count_tokens(tokenizer: Any, captions: Sequence[str]) -> list[int]:
@@ -84,11 +128,17 @@ class Together:
 
 
 def write_tokenizer(tokenizer: Any, source: Path, folder: Path) -> None:
-    """A tokenizer that every release reads: CLIP's in both layouts, any other as the files that it came from."""
+    """A tokenizer that every release reads: CLIP's in both layouts, any other as the files that it came from.
+
+    Only files that tokenizers are made of are copied: whatever else lies there, or a link there leads to, stays there.
+    """
     if type(tokenizer).__name__ == "CLIPTokenizer":
         _write_clip(tokenizer, folder)
-    else:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted({*FILES, *tokenizer.vocab_files_names.values()}):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def _write_clip(tokenizer: Any, folder: Path) -> None:

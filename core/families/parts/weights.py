@@ -10,21 +10,28 @@ import torch
 from torch import nn
 
 from ...errors import ConfigError
+from ...weight_files import folder_problems
 
 log = logging.getLogger("signalbox.model")
 
 
 @contextmanager
 def reading(source: Path, advice: str = "") -> Generator[None, None, None]:
-    """What goes wrong within becomes a ConfigError that names the source, the library's own first sentence and advice."""
+    """What goes wrong within becomes a ConfigError that names the source, the library's own first sentence and advice.
+
+    Within are calls of libraries alone: for a config that somebody made up they raise nearly anything.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
     except SafetensorError as error:
         raise ConfigError("model", [f"{source}: is no whole .safetensors file ({error})"]) from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ConfigError, MemoryError):
+        raise
+    except Exception as error:
         said = str(error).strip().partition("\n")[0].partition(". ")[0]
+        said = said if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {said}"
         raise ConfigError("model", [f"{source}: {said}{advice and f'; {advice}'}"]) from error
 
 
@@ -35,8 +42,15 @@ def from_config(kind: Any, folder: Path) -> nn.Module:
     return module
 
 
+def require_safetensors(folder: Path) -> None:
+    """Raises ConfigError for a part's folder whose weights are pickled, damaged, or said to lie elsewhere."""
+    if folder.is_dir() and (problems := list(folder_problems(folder))):
+        raise ConfigError("model", problems)
+
+
 def from_folder(kind: Any, folder: Path) -> nn.Module:
     """A diffusers module in float32 from its folder."""
+    require_safetensors(folder)
     with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
         module, report = kind.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -53,10 +67,11 @@ def transformer_from_folder(kind: Any, folder: Path) -> nn.Module:
 
     Raises ConfigError when the file has no value for some weight, or one of another shape.
     """
+    require_safetensors(folder)
     with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
         model, report = kind.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
     mismatched = [f"{name}, {tuple(held)} against {tuple(asked)}" for name, held, asked in report["mismatched_keys"]]
     missing = set(report["missing_keys"]) - {name for name, _, _ in report["mismatched_keys"]}

@@ -1,0 +1,272 @@
+"""All that a resumed run needs, from the live run into a checkpoint, and from a checkpoint back into the run.
+
+What is read is compared with the run to its last tensor before anything is changed: a checkpoint is taken back as a whole
+or not at all.
+"""
+
+import difflib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from events.payloads import ParameterGroup, RunInfo
+
+from .checkpoint.contents import Checkpoint, Contents
+from .config import Config
+from .config_file import to_toml
+from .data.identity import changes, identity
+from .data.table import ItemTable
+from .errors import CheckpointError, DataError
+from .families import Family
+from .metrics import MetricsRing
+from .optimisation import lay_out_state
+from .packing import pack, unpack
+from .plugin_facts import plugin_facts
+from .plugin_states import PluginStates
+from .position import Position
+from .step import Step
+from .validation import Validation
+
+log = logging.getLogger("signalbox.train")
+WEIGHTS, OPTIMIZER, PLUGINS, DATA, STATE = "weights", "optimizer", "plugins", "data", "state"
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
+"""Whose other version may compute otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A checkpoint that was read and fits the run."""
+
+    checkpoint: Checkpoint
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    """By parameter name, as `RunState` stores it."""
+    step: Mapping[str, Any]
+    plugins: Mapping[str, Any]
+    state: Mapping[str, Any]
+    position: Position
+
+
+@dataclass(slots=True, kw_only=True)
+class RunState:
+    """Everything that training changes."""
+
+    config: Config
+    run: RunInfo
+    family: Family
+    trained: Mapping[str, nn.Module]
+    """The trained modules without wrappers, by name."""
+    optimizer: torch.optim.Optimizer
+    groups: tuple[ParameterGroup, ...]
+    step: Step
+    validation: Validation
+    plugins: PluginStates
+    plan_lines: tuple[str, ...]
+    items: ItemTable
+    """What is trained on."""
+    accept_data_change: bool = False
+    _identity: dict[str, Tensor] = field(default_factory=dict)
+
+    def collect(self, position: Position, metrics: MetricsRing, take: Callable[[Tensor], Tensor]) -> Contents:
+        """What a checkpoint at this boundary holds, each tensor copied by `take`.
+
+        Raises PluginError for a plugin whose state cannot be had.
+        """
+        reported = metrics.state()  # waits for the device, so it comes before the copies, which nothing waits for
+        weights = {name: take(tensor) for name, tensor in self.weights().items()}
+        optimizer_tree, optimizer_tensors = pack(self._optimizer_state(), OPTIMIZER, take)
+        step_tree, step_tensors = pack(self.step.state(), "step", take)
+        plugin_trees, plugin_tensors = self.plugins.collect(take)
+        self._identity = self._identity or identity(self.items)
+        state = {
+            "run": self.run.name,
+            "model": self.family.origin,
+            "position": position.state(),
+            "optimizer": optimizer_tree,
+            "step": step_tree,
+            "plugins": plugin_trees,
+            "versions": self.plugins.versions,
+            "metrics": reported,
+            "validation": self.validation.state(),
+            "plan": list(self.plan_lines),
+        }
+        return Contents(
+            tensors={
+                WEIGHTS: weights,
+                OPTIMIZER: optimizer_tensors | step_tensors,
+                PLUGINS: plugin_tensors,
+                DATA: self._identity,
+            },
+            jsons={STATE: state},
+            texts={"config.toml": to_toml(self.config)},
+            facts={"run": self.run.name, "libraries": library_versions(), "plugins": plugin_facts(self.plugins.bus)},
+        )
+
+    def read(self, checkpoint: Checkpoint) -> Stored:
+        """Everything a checkpoint holds. Changes nothing.
+
+        Raises CheckpointError where it does not fit the run, DataError where the data has changed since, unless that is
+        accepted.
+        """
+        weights, optimizer_tensors = checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER)
+        plugin_tensors, state = checkpoint.tensors(PLUGINS), checkpoint.json(STATE)
+        self._require_same_weights(weights, checkpoint)
+        try:
+            stored = Stored(
+                checkpoint=checkpoint,
+                weights=weights,
+                optimizer=unpack(state["optimizer"], optimizer_tensors),
+                step=unpack(state.get("step", {}), optimizer_tensors),
+                plugins={name: unpack(tree, plugin_tensors) for name, tree in state["plugins"].items()},
+                state=state,
+                position=Position.from_state(state["position"]),
+            )
+            self._require_same_optimizer(stored.optimizer, checkpoint)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path} is whole, and its {STATE}.json does not say what this version reads ({error!r:.200});"
+                " use --fresh to start anew"
+            ) from error
+        self._compare_data(checkpoint.tensors(DATA), stored.position)
+        return stored
+
+    def apply(self, stored: Stored, metrics: MetricsRing) -> Position:
+        """Take it back; returns where the run stands. The weights come last, so that no failure leaves them changed."""
+        state = stored.state
+        self._tell_changes_of_plan(state["plan"])
+        tell_changes_of_libraries(stored.checkpoint.facts.get("libraries", {}))
+        self._load_optimizer(stored.optimizer)
+        self.step.load_state(stored.step)
+        self.plugins.give_back(stored.plugins, state["versions"])
+        metrics.load(state["metrics"])
+        self.validation.load(state.get("validation", {}))
+        with torch.no_grad():
+            for name, tensor in self.weights().items():
+                tensor.copy_(stored.weights[name])
+        return stored.position
+
+    def weights(self) -> dict[str, Tensor]:
+        """What training may change: every tensor of the trained modules but frozen weights, which come from the model."""
+        return {
+            f"{name}.{key}": tensor
+            for name, module in self.trained.items()
+            for key, tensor in module.state_dict(keep_vars=True).items()
+            if tensor.requires_grad or not isinstance(tensor, nn.Parameter)
+        }
+
+    def expected_bytes(self) -> int:
+        """About what a checkpoint takes: weights, and the optimizer's moments even where there are none yet."""
+        sizes = {name: tensor.nbytes for name, tensor in self.weights().items()}
+        held = [value for entries in self.optimizer.state.values() for value in entries.values()]
+        moments = sum(value.nbytes for value in held if isinstance(value, Tensor))
+        if not held and "betas" in self.optimizer.defaults:
+            count = 2 if "adam" in type(self.optimizer).__name__.lower() else 1
+            moments = count * sum(tensor.nbytes for group in self.groups for tensor in group.parameters.values())
+        return sum(sizes.values()) + moments
+
+    def _require_same_weights(self, weights: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+        own = self.weights()
+        strange = sorted(own.keys() ^ weights.keys())
+        said = f"{len(strange)} tensors differ, such as {strange[0]}" if strange else ""
+        for name in own.keys() & weights.keys() if not strange else ():
+            if own[name].shape != weights[name].shape:
+                said = f"{name} has the shape {tuple(own[name].shape)} and had {tuple(weights[name].shape)}"
+                break
+        if said:
+            raise CheckpointError(
+                f"{checkpoint.path} is of another model, or other weights are trained now than then (train.parameters,"
+                f" or a plugin): {said}; set it back, or use --fresh to start anew"
+            )
+
+    def _compare_data(self, before: Mapping[str, Tensor], position: Position) -> None:
+        """Other data is refused; or, where it is accepted, the epoch ends where it stands and the next has the new data."""
+        found = changes(before, self.items) if before else None
+        if not found:
+            return
+        if not self.accept_data_change:
+            raise DataError(
+                f"the data has changed since the checkpoint: {found.sentence()}; put it back, start anew with --fresh, or"
+                " go on with --accept-dataset-change"
+            )
+        if position.epoch_started:
+            position.end_epoch()
+        log.warning(
+            "the data has changed since the checkpoint, and that is accepted: %s; epoch %d begins with it",
+            found.sentence(), position.epoch,
+        )  # fmt: skip
+
+    def _require_same_optimizer(self, saved: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+        """Moments have the shape of their weight; what an optimizer keeps in fewer dimensions is its own affair."""
+        parameters = {name: tensor for group in self.groups for name, tensor in group.parameters.items()}
+        for name, entries in saved["state"].items():
+            for key, value in entries.items():
+                if not isinstance(value, Tensor) or name not in parameters:
+                    continue
+                if value.ndim == parameters[name].ndim >= 2 and not _fits(value, parameters[name]):
+                    raise CheckpointError(
+                        f"{checkpoint.path}: the optimizer's {key} of {name} has the shape {tuple(value.shape)}, and the"
+                        f" weight {tuple(parameters[name].shape)}; use --fresh to start anew"
+                    )
+        if not saved["groups"]:
+            raise ValueError("the optimizer has no groups")
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """The optimizer's state by parameter name, so that it fits however the groups are cut."""
+        stored = self.optimizer.state_dict()
+        names = self._parameter_names()
+        groups = [{key: value for key, value in table.items() if key != "params"} for table in stored["param_groups"]]
+        return {"state": {names[number]: value for number, value in stored["state"].items()}, "groups": groups}
+
+    def _load_optimizer(self, saved: Mapping[str, Any]) -> None:
+        """Put the state back; what the config says of the groups now stands over what was stored."""
+        now = self.optimizer.state_dict()
+        names = self._parameter_names()
+        state = {number: saved["state"][name] for number, name in enumerate(names) if name in saved["state"]}
+        settled = {"params", "weight_decay", "name", *self.config.train.optimizer_options}
+        stored = {table["name"]: table for table in saved["groups"]}
+        groups = [
+            table | {key: value for key, value in old.items() if key not in settled and key in table}
+            for table in now["param_groups"]
+            for old in (stored.get(table["name"], saved["groups"][0]),)  # groups may be cut otherwise now
+        ]
+        for table, before in zip(groups, now["param_groups"], strict=True):
+            for key, value in before.items():
+                if isinstance(value, tuple):
+                    table[key] = tuple(table[key])
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        lay_out_state(self.optimizer)
+
+    def _parameter_names(self) -> list[str]:
+        return [name for group in self.groups for name in group.parameters]
+
+    def _tell_changes_of_plan(self, before: list[str]) -> None:
+        """Handlers that ran when the checkpoint was taken and do not now, and the other way round."""
+        for line in difflib.ndiff(before, list(self.plan_lines)):
+            if line.startswith(("- ", "+ ")):
+                log.info("changed in the plan: %s", line)
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries that compute."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def tell_changes_of_libraries(before: Mapping[str, str]) -> None:
+    """Warn of other versions than those that wrote the checkpoint: the run goes on, and its bits may be others."""
+    now = library_versions()
+    changed = [f"{name} {old} -> {now[name]}" for name, old in before.items() if name in now and now[name] != old]
+    if changed:
+        log.warning(
+            "libraries have changed since the checkpoint, so results may differ in their last bits: %s",
+            ", ".join(changed),
+        )
+
+
+def _fits(value: Tensor, weight: Tensor) -> bool:
+    """Whether each side is the weight's, or 1 where an optimizer keeps a mean over it."""
+    return all(side in (1, own) for side, own in zip(value.shape, weight.shape, strict=True))
