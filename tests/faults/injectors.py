@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -219,11 +220,6 @@ def small_disk(folder: Path, megabytes: float) -> bool:
     return True
 
 
-def remount(folder: Path, how: str) -> None:
-    """`ro` or `rw`, of a disk that `small_disk` made."""
-    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
-
-
 def fill(folder: Path, *, leave: int = 0) -> Path:
     """A file that takes all space of the folder's disk but `leave` bytes."""
     ballast = folder / "ballast"
@@ -236,3 +232,67 @@ def fill(folder: Path, *, leave: int = 0) -> Path:
                 raise
         stream.truncate(max(0, stream.tell() - leave))
     return ballast
+
+
+@dataclass
+class SmallDisk:
+    """A disk of its own for a folder; where none may be mounted, calls under it are answered as a disk in trouble would."""
+
+    folder: Path
+    megabytes: float = 4.0
+    is_real: bool = False
+
+    def mount(self) -> "SmallDisk":
+        """For this process and its children."""
+        self.is_real = small_disk(self.folder, self.megabytes)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def begin(self) -> None:
+        """Called in the run's process."""
+        if self.is_real:
+            return
+        usage = shutil.disk_usage
+
+        def meet(call: Call) -> None:
+            number, _ = self._trouble()
+            if number == errno.EROFS or (number and call.name in ("write", SAVE_FILE)):
+                raise OSError(number, os.strerror(number), call.path)
+
+        FolderCalls(self.folder, meet).begin()
+        shutil.disk_usage = lambda path: usage(path)._replace(free=self._trouble()[1])
+
+    def fill(self, *, leave: int = 0) -> None:
+        """Leave so many bytes free."""
+        if self.is_real:
+            fill(self.folder, leave=leave)
+        else:
+            self._place.write_text(f"{errno.ENOSPC} {leave}")
+
+    def empty(self) -> None:
+        (self.folder / "ballast" if self.is_real else self._place).unlink()
+
+    def forbid_writing(self) -> None:
+        if self.is_real:
+            subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+        else:
+            self._place.write_text(f"{errno.EROFS} 0")
+
+    def allow_writing(self) -> None:
+        if self.is_real:
+            subprocess.run(["mount", "-o", "remount,rw", str(self.folder)], check=True)
+        else:
+            self._place.unlink()
+
+    @property
+    def _place(self) -> Path:
+        """Where it is noted, for every process, what an imagined disk suffers from."""
+        return self.folder.with_name(f"{self.folder.name}.trouble")
+
+    def _trouble(self) -> tuple[int, int]:
+        """The errno, 0 for none, and the bytes that are free."""
+        try:
+            number, leave = self._place.read_text().split()
+        except (FileNotFoundError, ValueError):
+            return 0, 1 << 40
+        return int(number), int(leave)

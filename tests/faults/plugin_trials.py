@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from . import plugins_for_misbehaviour
-from .bench import EMA, JOURNAL, Bench, Ended, Workspace, digest
+from .bench import EMA, JOURNAL, Bench, Ended, Workspace
 
 NEEDS = {
     "cache.": ("cache.latents=true",),

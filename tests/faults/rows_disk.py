@@ -8,15 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from .bench import Bench, Ended, Workspace, digest
-from .injectors import fill, on_call, set_constants, signal_self, small_disk
+from .injectors import SmallDisk, on_call, set_constants, signal_self
 from .on_disk import leftovers, taken_steps, whole_steps
 from .rows import row
 from .rows_process import begun, go_on
 from .rows_signals import SHORT
 
 NEEDS = "checkpoint not saved: needs "
-DISK_MEGABYTES = 4.0
-NO_DISK = "a small disk cannot be mounted here (mount needs root); this is not shown"
 POLICY = "checkpoint.on_failure='{}'"
 
 
@@ -48,11 +46,9 @@ def at_save(actions: dict[int, Callable[[], object]]) -> None:
     on_call("core.artefacts:Artefacts.save", lambda number: actions.get(number, lambda: None)())
 
 
-def on_small_disk(work: Workspace) -> Path:
+def on_small_disk(work: Workspace) -> SmallDisk:
     """The folder of runs on a disk of its own."""
-    disk = work.run.parent
-    assert small_disk(disk, DISK_MEGABYTES), NO_DISK
-    return disk
+    return SmallDisk(work.run.parent).mount()
 
 
 def full_for_a_while(policy: str, room: int, bench: Bench) -> None:
@@ -62,7 +58,8 @@ def full_for_a_while(policy: str, room: int, bench: Bench) -> None:
 
     def inject() -> None:
         shorter_waits()
-        at_save({2: lambda: fill(disk, leave=room)})
+        disk.begin()
+        at_save({2: lambda: disk.fill(leave=room)})
         on_call("core.artefacts:why_not_saved", look)
 
     def look(number: int) -> None:
@@ -70,7 +67,7 @@ def full_for_a_while(policy: str, room: int, bench: Bench) -> None:
         with seen.open("a") as stream:
             stream.write(f"{taken_steps(work)} {whole_steps(work)}\n")
         if number == 3:
-            (disk / "ballast").unlink()
+            disk.empty()
 
     ended = bench.train(work, inject=inject)
     assert ended.code == 0, ended.output
@@ -95,11 +92,16 @@ def assert_told(ended: Ended, *words: str) -> None:
 def stops_when_full(bench: Bench) -> None:
     work = bench.workspace(*SHORT, POLICY.format("stop"))
     disk = on_small_disk(work)
-    ended = bench.train(work, inject=lambda: at_save({3: lambda: fill(disk)}))
+
+    def inject() -> None:
+        disk.begin()
+        at_save({3: disk.fill})
+
+    ended = bench.train(work, inject=inject)
     assert ended.code == 7, ended.output
     assert_told(ended, NEEDS)
     assert whole_steps(work) == [1, 2], whole_steps(work)
-    (disk / "ballast").unlink()
+    disk.empty()
     said = go_on(work, bench)
     assert said.code == 0, said.output
     assert digest(work) == bench.reference(*SHORT)
@@ -111,14 +113,15 @@ def full_to_the_end(bench: Bench) -> None:
 
     def inject() -> None:
         shorter_waits()
-        at_save({3: lambda: fill(disk)})
+        disk.begin()
+        at_save({3: disk.fill})
 
     ended = bench.train(work, inject=inject)
     assert ended.code == 7, ended.output
     assert_told(ended, NEEDS)
     assert taken_steps(work) == 5, "training did not go on"
     assert whole_steps(work) == [1, 2], whole_steps(work)
-    (disk / "ballast").unlink()
+    disk.empty()
     assert go_on(work, bench).code == 0
     assert digest(work) == bench.reference(*SHORT)
 
@@ -128,7 +131,8 @@ def stops_while_waiting(bench: Bench) -> None:
     disk = on_small_disk(work)
 
     def inject() -> None:
-        at_save({2: lambda: fill(disk)})
+        disk.begin()
+        at_save({2: disk.fill})
         on_call("core.artefacts:why_not_saved", lambda number: signal_self(signal.SIGTERM))
 
     ended = bench.train(work, inject=inject)
@@ -136,7 +140,7 @@ def stops_while_waiting(bench: Bench) -> None:
     assert_told(ended, NEEDS)
     assert ended.seconds < 30, ended.seconds
     assert whole_steps(work) == [1], whole_steps(work)
-    (disk / "ballast").unlink()
+    disk.empty()
     assert go_on(work, bench).code == 0
     assert digest(work) == bench.reference(*SHORT)
 
@@ -168,16 +172,16 @@ def too_small(bench: Bench) -> None:
 def refuse_disk(kilobytes: int, steps: int, bench: Bench) -> None:
     """`kilobytes` are free on the disk of the checkpoints; `steps` were taken before."""
     work = begun(bench, SHORT, steps) if steps else bench.workspace(*SHORT)
-    disk = work.run / "checkpoints"
-    kept = shutil.copytree(disk, work.path / "kept") if steps else None
-    assert small_disk(disk, DISK_MEGABYTES), NO_DISK
+    folder = work.run / "checkpoints"
+    kept = shutil.copytree(folder, work.path / "kept") if steps else None
+    disk = SmallDisk(folder).mount()
     if kept:
-        shutil.copytree(kept, disk, dirs_exist_ok=True)
-    fill(disk, leave=1024 * kilobytes)
-    ended = bench.train(work)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    disk.fill(leave=1024 * kilobytes)
+    ended = bench.train(work, inject=disk.begin)
     assert ended.code == 7, ended.output
     assert "a checkpoint of this run needs about 0." in ended.output, ended.output
-    assert str(disk) in ended.output, ended.output
+    assert str(folder) in ended.output, ended.output
     assert "Traceback" not in ended.output, ended.output
     assert taken_steps(work) == steps, "a step was taken"
     assert ended.seconds < 5, ended.seconds

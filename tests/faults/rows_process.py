@@ -16,11 +16,7 @@ from pathlib import Path
 from tests.small_runs import ROOT
 
 from .bench import Bench, Ended, Workspace, digest, kept
-from .injectors import (
-    kill_at_call,
-    on_call,
-    record_calls,
-)
+from .injectors import kill_at_call, on_call, record_calls
 from .on_disk import is_saving, leftovers, steps_again, taken_steps, tree, wait_until, whole_steps
 from .rows import row
 
@@ -59,7 +55,7 @@ def kill_somewhere(work: Workspace, number: int, bench: Bench) -> None:
     if number % 3 == 0:
         time.sleep(bench.random.uniform(0.01, 0.6))
     elif wait_until(again if number % 3 == 1 else partial(is_saving, work), child):
-        time.sleep(bench.random.uniform(0.0, 0.35 if number % 3 == 1 else 0.06))
+        time.sleep(bench.random.uniform(0.0, 0.35 if number % 3 == 1 else 0.02))
     child.send(signal.SIGKILL)
     ended = child.wait()
     assert ended.killed or ended.code == 0, ended.output

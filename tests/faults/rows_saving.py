@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .bench import Bench, digest
-from .injectors import SAVE_FILE, fail_calls, on_call, remount, small_disk
+from .injectors import SAVE_FILE, SmallDisk, fail_calls, on_call
 from .on_disk import leftovers, taken_steps, tree, whole_steps
 from .rows import row
-from .rows_disk import DISK_MEGABYTES, NO_DISK, assert_told, shorter_waits
+from .rows_disk import assert_told, shorter_waits
 from .rows_process import begun, go_on
 from .rows_signals import SHORT
 
@@ -41,13 +41,15 @@ def bad_folder(bench: Bench) -> None:
 
 def read_only(bench: Bench) -> None:
     work = bench.workspace(*SHORT)
-    disk = work.run / "checkpoints"
-    assert small_disk(disk, DISK_MEGABYTES), NO_DISK
+    disk = SmallDisk(work.run / "checkpoints").mount()
 
     def inject() -> None:
         shorter_waits()
-        on_call("core.checkpoint.writer:Writer.hand_over", lambda number: remount(disk, "ro") if number == 3 else None)
-        on_call("core.artefacts:why_not_saved", lambda number: remount(disk, "rw") if number == 2 else None)
+        disk.begin()
+        on_call(
+            "core.checkpoint.writer:Writer.hand_over", lambda number: disk.forbid_writing() if number == 3 else None
+        )
+        on_call("core.artefacts:why_not_saved", lambda number: disk.allow_writing() if number == 2 else None)
 
     ended = bench.train(work, inject=inject)
     assert ended.code == 0, ended.output
