@@ -48,6 +48,11 @@ class Position:
 
     @staticmethod
     def from_state(state: Mapping[str, Any]) -> "Position":
+        """Raises TypeError for a value of another kind than `state` gives."""
         position = Position(**state)
+        for name, usual in asdict(Position()).items():
+            value = getattr(position, name)
+            if not isinstance(value, int | float if isinstance(usual, float) else type(usual)):
+                raise TypeError(f"position.{name} is {value!r:.80}")
         position.left_out = [(epoch, batch) for epoch, batch in position.left_out]  # JSON has lists
         return position

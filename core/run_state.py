@@ -6,8 +6,10 @@ or not at all.
 
 import difflib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -116,7 +118,7 @@ class RunState:
         weights, optimizer_tensors = checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER)
         plugin_tensors, state = checkpoint.tensors(PLUGINS), checkpoint.json(STATE)
         self._require_same_weights(weights, checkpoint)
-        try:
+        with in_words(checkpoint):
             stored = Stored(
                 checkpoint=checkpoint,
                 weights=weights,
@@ -127,24 +129,20 @@ class RunState:
                 position=Position.from_state(state["position"]),
             )
             self._require_same_optimizer(stored.optimizer, checkpoint)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise CheckpointError(
-                f"{checkpoint.path} is whole, and its {STATE}.json does not say what this version reads ({error!r:.200});"
-                " use --fresh to start anew"
-            ) from error
         self._compare_data(checkpoint.tensors(DATA), stored.position)
         return stored
 
     def apply(self, stored: Stored, metrics: MetricsRing) -> Position:
         """Take it back; returns where the run stands. The weights come last, so that no failure leaves them changed."""
         state = stored.state
-        self._tell_changes_of_plan(state["plan"])
-        tell_changes_of_libraries(stored.checkpoint.facts.get("libraries", {}))
-        self._load_optimizer(stored.optimizer)
-        self.step.load_state(stored.step)
-        self.plugins.give_back(stored.plugins, state["versions"])
-        metrics.load(state["metrics"])
-        self.validation.load(state.get("validation", {}))
+        with in_words(stored.checkpoint):
+            self._tell_changes_of_plan(state["plan"])
+            tell_changes_of_libraries(stored.checkpoint.facts.get("libraries", {}))
+            self._load_optimizer(stored.optimizer)
+            self.step.load_state(stored.step)
+            self.plugins.give_back(stored.plugins, state["versions"])
+            metrics.load(state["metrics"])
+            self.validation.load(state.get("validation", {}))
         with torch.no_grad():
             for name, tensor in self.weights().items():
                 tensor.copy_(stored.weights[name])
@@ -251,6 +249,19 @@ class RunState:
                 log.info("changed in the plan: %s", line)
 
 
+@contextmanager
+def in_words(checkpoint: Checkpoint) -> Generator[None, None, None]:
+    """A state of another form than this version writes is a CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} is whole, and its {STATE}.json does not say what this version reads ({error!r:.200});"
+            " use --fresh to start anew"
+        ) from error
+
+
+@cache
 def library_versions() -> dict[str, str]:
     """Of the libraries that compute."""
     return {name: version(name) for name in LIBRARIES}

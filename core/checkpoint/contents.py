@@ -63,9 +63,12 @@ class Checkpoint:
     def json(self, name: str) -> Any:
         path = self.path / f"{name}.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is no JSON ({error!r:.200}); use --fresh to start anew") from None
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{path} is no JSON object; use --fresh to start anew")
+        return value
 
     def toml(self, name: str) -> dict[str, Any]:
         path = self.path / name

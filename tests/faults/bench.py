@@ -10,110 +10,58 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
-from hashlib import sha256
-from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from tests.small_runs import CONFIG, NAMES, PICTURES, ROOT, STARTER, sets
+from tests.small_runs import CONFIG, ROOT, sets
+
+from .children import Child, Ended, start_own_workers
+from .workspaces import (
+    PRODUCT,
+    Workspace,
+    copy_pictures,
+    digest,
+    digest_of,
+    kept,
+    model_folder,
+    picture_folder,
+    with_overrides,
+)
+
+__all__ = [
+    "EMA",
+    "JOURNAL",
+    "PRODUCT",
+    "Bench",
+    "Child",
+    "Ended",
+    "Size",
+    "Workspace",
+    "command",
+    "copy_pictures",
+    "digest",
+    "digest_of",
+    "kept",
+    "model_folder",
+    "picture_folder",
+    "warm_up",
+    "with_overrides",
+]
 
 Size = Literal["cut", "short", "long"]
 """cut: in the test suite; short: at most a minute a row; long: for nights."""
 JOURNAL = '\n[[plugins]]\nuse = "tests.faults.plugins_for_faults.Journal"\n'
 """Makes the order of the samples part of every checkpoint, hence of every comparison."""
 EMA = '\n[[plugins]]\nuse = "plugins.ema.Ema"\n'
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A child that has ended."""
-
-    code: int
-    """As the shell's, or minus the number of the signal that killed it."""
-    output: str
-    seconds: float
-
-    @property
-    def killed(self) -> bool:
-        return self.code == -signal.SIGKILL
-
-
-@dataclass
-class Child:
-    """A forked child in a session of its own."""
-
-    pid: int
-    log: Path
-    begun: float = field(default_factory=time.monotonic)
-    _code: int | None = None
-
-    def send(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    def wait(self, timeout: float = 60.0) -> Ended:
-        """Its end; a child that takes longer is killed, and AssertionError says so."""
-        while self._code is None and time.monotonic() - self.begun < timeout:
-            self._poll()
-            time.sleep(0.002)
-        is_late = self._code is None
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # its workers too
-        if is_late:
-            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        assert self._code is not None
-        ended = Ended(self._code, self.log.read_text(errors="replace"), time.monotonic() - self.begun)
-        assert not is_late, f"it has not ended after {timeout:.0f} s:\n{ended.output[-2000:]}"
-        return ended
-
-    @property
-    def is_running(self) -> bool:
-        self._poll()
-        return self._code is None
-
-    def _poll(self) -> None:
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A folder with a config of its own, whose runs are the subject of a trial."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
-
-    @property
-    def run(self) -> Path:
-        return self.path / "runs" / "test"
-
-    @property
-    def checkpoints(self) -> list[Path]:
-        """Of the run, by step, damaged ones included."""
-        return sorted(path for path in (self.run / "checkpoints").glob("step-*") if path.name[5:].isdecimal())
-
-    @property
-    def log(self) -> list[dict[str, object]]:
-        """The lines of log.jsonl."""
-        return [json.loads(line) for line in (self.run / "log.jsonl").read_text().splitlines()]
-
-    def said(self, words: str) -> bool:
-        """Whether a line of the log has these words."""
-        return any(words in str(line["event"]) for line in self.log)
+LANE_SECONDS = 3600.0
+"""That a lane may take at most."""
 
 
 @dataclass
@@ -203,6 +151,7 @@ class Bench:
     def start(self, work: Callable[[], int | None]) -> Child:
         """Fork, and run `work` there; its result is the exit code, 1 with a traceback for an exception."""
         log = self.folder / f"child-{next(self._numbers)}.log"
+        log.touch()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -270,135 +219,12 @@ class Bench:
         return stored.read_text()
 
 
-LANE_SECONDS = 3600.0
-PRODUCT = ["as it is"]
-"""Which product is on the bench; what one has made is no reference for another."""
-
-
-def kept(*names: object) -> Path:
-    """Where something is kept that is made once for the whole campaign."""
-    return shared_folder() / sha256(repr((PRODUCT, names)).encode()).hexdigest()
-
-
-def start_own_workers() -> None:
-    """In a fork: a server of loader workers that was started before is no child of this process; have another one."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]  # there is no public way to forget one
-    if server._forkserver_pid is None:
-        return
-
-    def ensure_running() -> None:
-        modules = server._preload_modules
-        del server.ensure_running
-        server.__init__()
-        server.set_forkserver_preload(modules)
-        server.ensure_running()
-
-    server.ensure_running = ensure_running
-
-
 def command(*words: str) -> int:
     """What `python run.py WORDS` does, in this process."""
     import run
 
     sys.argv = ["run.py", *words]
     return run.main()
-
-
-def with_overrides(text: str, overrides: Sequence[str]) -> str:
-    """The TOML text with `table.key=value` written into its tables, whose keys stand one a line."""
-    for override in overrides:
-        key, _, value = override.partition("=")
-        table, _, name = key.partition(".")
-        head, found, rest = text.partition(f"[{table}]\n")
-        if not found:
-            text = f"[{table}]\n{name} = {value}\n" + text
-            continue
-        body, bracket, after = rest.partition("\n[")
-        lines = [line for line in body.splitlines() if line.partition("=")[0].strip() != name]
-        text = head + found + "\n".join([f"{name} = {value}", *lines]) + bracket + after
-    return text
-
-
-def digest(workspace: Workspace, parts: Sequence[str] | None = None) -> str:
-    """Of all that the newest checkpoint holds but names and moments: weights, EMA, optimizer, position, sample order.
-
-    `parts` are dotted keys of state.json; left out, those of DIGESTED.
-    """
-    return digest_of(workspace.checkpoints[-1], parts)
-
-
-def digest_of(newest: Path, parts: Sequence[str] | None = None) -> str:
-    """`digest`, of one checkpoint's folder."""
-    import torch
-    from safetensors.torch import load_file
-
-    total = sha256(newest.name.encode())
-    for path in sorted(newest.glob("*.safetensors")):
-        for name, tensor in sorted(load_file(path).items()):
-            total.update(f"{path.name} {name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    state = json.loads((newest / "state.json").read_text())
-    for part in parts or DIGESTED:
-        value = state
-        for key in part.split("."):
-            value = value[key]
-        total.update(f"{part} {json.dumps(value, sort_keys=True)}".encode())
-    return total.hexdigest()
-
-
-DIGESTED = ("position", "optimizer", "step", "plugins", "metrics", "validation")
-
-
-@cache
-def shared_folder() -> Path:
-    """Of what every row reads and none changes; removed when the campaign ends."""
-    import atexit
-
-    folder = Path(tempfile.mkdtemp(prefix="signalbox-faults-"))
-    owner = os.getpid()
-    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
-    return folder
-
-
-@cache
-def model_folder() -> Path:
-    """The starter model with modules so small that a step takes milliseconds."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig
-
-    folder = shared_folder() / "model"
-    shutil.copytree(STARTER, folder)
-    UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",), mid_block_type=None,
-        up_block_types=("UpBlock2D",), layers_per_block=1, cross_attention_dim=16, attention_head_dim=4,
-        norm_num_groups=2,
-    ).save_config(folder / "unet")  # fmt: skip
-    settings = AutoencoderKL.load_config(folder / "vae")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        vae = AutoencoderKL.from_config({**settings, "block_out_channels": [4, 4, 8], "norm_num_groups": 2})
-        vae.save_pretrained(folder / "vae")
-    config = CLIPTextConfig.from_pretrained(folder / "text_encoder")
-    config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads = 16, 32, 1, 2
-    config.save_pretrained(folder / "text_encoder")
-    return folder
-
-
-@cache
-def picture_folder() -> Path:
-    """Ten of the demo's pictures with their captions."""
-    return copy_pictures(shared_folder() / "pictures")
-
-
-def copy_pictures(folder: Path, names: Sequence[str] = NAMES) -> Path:
-    """The same ten, or others of the demo, in a folder that a trial may change."""
-    for name in names:
-        for suffix in (".png", ".txt"):
-            target = (folder / name).with_suffix(suffix)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy((PICTURES / name).with_suffix(suffix), target)
-    return folder
 
 
 def warm_up() -> None:
@@ -420,11 +246,8 @@ def imported_by_a_run() -> list[str]:
     """Modules that a small run loads when it needs them; learnt from one in a child, since it leaves threads behind."""
     with tempfile.TemporaryDirectory(prefix="signalbox-warm-") as folder:
         bench = Bench("warm-up", "cut", 1, Path(folder))
-        work, listed = (
-            bench.workspace("train.steps=1", "preview.at_end=true", "cache.latents=true"),
-            Path(folder) / "names",
-        )
-        before = set(sys.modules)
+        work = bench.workspace("train.steps=1", "preview.at_end=true", "cache.latents=true")
+        listed, before = Path(folder) / "names", set(sys.modules)
 
         def run_and_list() -> int:
             os.chdir(ROOT)

@@ -5,7 +5,6 @@ import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from .bench import Bench, Ended, Workspace, digest
 from .injectors import SmallDisk, on_call, set_constants, signal_self
@@ -42,8 +41,8 @@ def shorter_waits() -> None:
 
 
 def at_save(actions: dict[int, Callable[[], object]]) -> None:
-    """Do something right before the n-th checkpoint is taken."""
-    on_call("core.artefacts:Artefacts.save", lambda number: actions.get(number, lambda: None)())
+    """Do something right before the n-th checkpoint is written, when those before are whole."""
+    on_call("core.checkpoint.writer:Writer.hand_over", lambda number: actions.get(number, lambda: None)())
 
 
 def on_small_disk(work: Workspace) -> SmallDisk:
