@@ -19,7 +19,7 @@ CHECKS = (
     ("imports", ("lint-imports",)),
 )
 CORE = ROOT / "tests" / "core"
-BESIDE = frozenset({"test_cache_pass.py", "test_prune.py"})
+BESIDE = frozenset({"test_prune.py"})
 """Of the trainer's tests those that run with all others, so that both halves take about as long."""
 
 
