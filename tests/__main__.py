@@ -1,6 +1,6 @@
 """The one command that checks everything, and the only one that decides: format, lint, types, imports, tests.
 
-The tests run as two halves beside each other, most of the trainer's and all others, since whole runs use one core. Words behind
+The tests run as two halves beside each other, the trainer's and all others, since whole runs use one core. Words behind
 the command go to pytest, which then runs once.
 """
 
@@ -18,9 +18,7 @@ CHECKS = (
     ("types", ("mypy",)),
     ("imports", ("lint-imports",)),
 )
-CORE = ROOT / "tests" / "core"
-BESIDE = frozenset({"test_prune.py"})
-"""Of the trainer's tests those that run with all others, so that both halves take about as long."""
+HALVES = (("tests/core",), ("--ignore=tests/core",))
 
 
 def main() -> int:
@@ -41,7 +39,7 @@ def run_tests(words: Sequence[str]) -> bool:
     """Whether a test failed. The second half is shown once the first has ended."""
     if words:
         return bool(subprocess.run(program(("pytest", *words)), cwd=ROOT, check=False).returncode)
-    first, second = (program(("pytest", *half)) for half in halves())
+    first, second = (program(("pytest", *half)) for half in HALVES)
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as output:
         beside = subprocess.Popen(second, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=alone)
@@ -53,12 +51,6 @@ def run_tests(words: Sequence[str]) -> bool:
         output.seek(0)
         print(output.read().decode(errors="replace"), flush=True)
     return failed
-
-
-def halves() -> tuple[list[str], list[str]]:
-    """What each of the two runs of pytest is told: files of the first, and all that they are not."""
-    first = [str(path) for path in sorted(CORE.glob("test_*.py")) if path.name not in BESIDE]
-    return first, [f"--ignore={path}" for path in first]
 
 
 def program(command: Sequence[str]) -> list[str]:
