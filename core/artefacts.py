@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import monotonic, sleep
 
 from events.bus import Bus
 from events.catalogue import CHECKPOINT_LOADED, CHECKPOINT_RETENTION, CHECKPOINT_SAVED, CHECKPOINT_START
@@ -47,8 +47,6 @@ class Artefacts:
     state: RunState
     writer: Writer
     previews: Previews
-    held_seconds: float = 0.0
-    """How long checkpoints have held training up."""
     _asked: list[tuple[str, str]] = field(default_factory=list)
     _snapshot: Snapshot = field(default_factory=Snapshot)
     _patience: Patience = field(default_factory=Patience)
@@ -120,7 +118,6 @@ class Artefacts:
         Waits for the device and for the checkpoint before, if that is still being written.
         """
         self.settle(wait=True)
-        begun = perf_counter()
         self.bus.lanes.drain()
         self.bus.surface_async_failures()
         if self.bus[CHECKPOINT_START].chain:
@@ -134,7 +131,6 @@ class Artefacts:
         self.writer.hand_over(
             Job(step=position.step, reason=reason, contents=contents, going=going, arrived=self._snapshot.arrived)
         )
-        self.held_seconds += perf_counter() - begun
 
     def settle(self, *, wait: bool = False) -> None:
         """Tell of a checkpoint that has been written, or act on one that could not be; asks again when it is time to.

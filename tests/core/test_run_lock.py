@@ -67,3 +67,5 @@ def test_a_mark_that_cannot_be_made_is_done_without(tmp_path: Path) -> None:
     mark = StepMark(tmp_path / "not there")
     mark.note(3)
     mark.close()
+    assert list(tmp_path.iterdir()) == []
+    assert marked_step(tmp_path / "not there") == 0
