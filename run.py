@@ -30,6 +30,7 @@ Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE"
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="leave out every plugin of the config")]
 COMMANDS = ("train", "plan", "events", "sample", "check", "data", "import", "convert")
 DEFAULT_CONFIG = Path("config.toml")
+PROFILED_STEPS = 10
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
 
@@ -48,16 +49,26 @@ def train(
         typer.Option("--accept-dataset-change", help="go on though the data is not what the checkpoint was made with"),
     ] = False,
     trace_events: Annotated[Path | None, typer.Option(metavar="FILE", help="write every firing as a JSON line")] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="record 10 steps with torch's profiler, a range for each signal and plugin"),
+    ] = False,
+    profile_steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="record N steps instead; the work of loader processes is not in it"),
+    ] = None,
     no_plugins: NoPlugins = False,
 ) -> None:
     """Train, or go on with the unfinished run of this name."""
     os.umask(0o077)  # what a run writes is its owner's
     from core.config_file import redactor_of
+    from core.data.fork_server import begin as begin_fork_server
     from core.errors import TrainerError
     from core.log import configure_logging
     from events.errors import PluginError
 
     loaded = load(config, overrides, no_plugins=no_plugins)
+    begin_fork_server(loaded.data)
     bus, source = assemble_bus(loaded, config, trace=trace_events)
     from core.run_folder import find_run  # these load torch, which whoever mistyped a plugin need not wait for
     from core.session import Session, configure
@@ -69,7 +80,8 @@ def train(
         typer.echo(finished_text(folder, loaded))
         return
     session = Session(
-        loaded, bus, source, folder, accept_data_change=accept_dataset_change, trace=trace_events
+        loaded, bus, source, folder, accept_data_change=accept_dataset_change, trace=trace_events,
+        profiled_steps=profile_steps or PROFILED_STEPS * profile,
     )  # fmt: skip
     try:
         outcome = session.execute()
@@ -78,7 +90,7 @@ def train(
         raise typer.Exit(session.interruption.exit_code) from None
     except (TrainerError, PluginError) as error:
         raise typer.Exit(show_error(error, redactor_of(loaded))) from None
-    print_outcome(outcome, bus)
+    print_outcome(outcome, bus, loaded)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -273,10 +285,11 @@ def finished_text(folder: "RunFolder", config: "Config") -> str:
     )
 
 
-def print_outcome(outcome: "Outcome", bus: "Bus") -> None:
+def print_outcome(outcome: "Outcome", bus: "Bus", config: "Config") -> None:
     from core.plan_text import tally_lines
+    from core.time_text import time_lines
 
-    for line in tally_lines(bus):
+    for line in (*tally_lines(bus), *time_lines(outcome.spent, bus, config)):
         typer.echo(line)
     typer.echo(f"{outcome.reason} at step {outcome.step} after {outcome.seconds:.0f} s")
     for what, path in outcome.results:

@@ -1,55 +1,41 @@
 """What a checkpoint costs training: how long it is held up, and how much slower it gets, beside a save in the foreground.
 
 Three runs take turns in one process, on a model of about 26 million trained weights (over 300 MB a checkpoint): without
-checkpoints, with each one written before training goes on, and as Signalbox does it. Run it alone on the machine:
-
-    python -m benchmarks.checkpoints
+checkpoints, with each one written before training goes on, and as Signalbox does it.
 """
 
-import json
-import logging
-import shutil
-import statistics
 import sys
-import tempfile
-import warnings
 from pathlib import Path
 from time import perf_counter
 from unittest.mock import patch
 
-from tests.small_runs import CONFIG, NAMES, PICTURES, STARTER
+from benchmarks.figures import Figure, Options, Section, figure, ratios
+from benchmarks.runs import SMALL, execute, write_config
 
-STEPS, EVERY, ROUNDS = 48, 8, 3
+STEPS, EVERY, MOST_ROUNDS = 48, 8, 3
+"""A run of these takes most of a minute."""
+QUICK_STEPS, QUICK_EVERY = 6, 2
+KINDS = ("none", "foreground", "background")
+LARGE = SMALL | {"block_out_channels": (128, 256), "layers_per_block": 2, "attention_head_dim": 64}
 Times = dict[str, list[float]]
 
 
-def main() -> int:
-    logging.disable(logging.WARNING)
-    warnings.filterwarnings("ignore")
-    held: Times = {"foreground": [], "background": []}
-    seconds: Times = {"none": [], "foreground": [], "background": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config = write_config(folder)
-        for number in range(ROUNDS):
-            for kind in seconds:
-                seconds[kind].append(train(config, kind, number, held.get(kind, [])))
-    report(held, seconds)
-    return 0
+def measure(options: Options) -> list[Figure]:
+    """Runs of each kind in turns."""
+    steps, every = (QUICK_STEPS, QUICK_EVERY) if options.is_quick else (STEPS, EVERY)
+    held, seconds = {kind: list[float]() for kind in KINDS}, {kind: list[float]() for kind in KINDS}
+    config = write_config(options.folder, steps=steps, unet=SMALL if options.is_quick else LARGE)
+    for _ in range(min(options.rounds, MOST_ROUNDS)):
+        for kind in KINDS:
+            seconds[kind].append(train(config, kind, 0 if kind == "none" else every, held[kind]))
+    return figures_of(held, seconds, steps=steps, every=every)
 
 
-def train(config: Path, kind: str, number: int, held: list[float]) -> float:
+def train(config: Path, kind: str, every: int, held: list[float]) -> float:
     """One run; returns the seconds of its steps, and adds how long each save held it up, the first of a run left out."""
-    import run
     from core.artefacts import Artefacts
-    from core.run_folder import find_run
-    from core.session import Session, configure
     from core.trainer import Trainer
 
-    every = 0 if kind == "none" else EVERY
-    loaded = run.load(config, [f"run.name={kind}-{number}", f"checkpoint.every_steps={every}"])
-    bus, source = run.assemble_bus(loaded, config)
-    loaded = configure(bus, loaded, str(config))
     save, act = Artefacts.save, Trainer._act_on_requests
     saves: list[float] = []
     span = {"begun": 0.0, "ended": 0.0}
@@ -74,47 +60,29 @@ def train(config: Path, kind: str, number: int, held: list[float]) -> float:
         patch.object(Trainer, "_act_on_requests", note_begin),
         patch.object(Artefacts, "at_end", note_end),
     ):
-        folder = find_run(loaded, fresh=False)
-        Session(loaded, bus, source, folder).execute()
-    shutil.rmtree(folder.path)
+        execute(config, [f"checkpoint.every_steps={every}"])
     held += saves[1:]
     return span["ended"] - span["begun"]
 
 
-def report(held: Times, seconds: Times) -> None:
-    front, back = (statistics.median(held[kind]) for kind in ("foreground", "background"))
-    print(
-        f"held up by a save, median of {len(held['background'])}: foreground {front * 1e3:.0f} ms, background {back * 1e3:.0f} ms"
-    )
-    print(f"ratio {front / back:.1f}")
-    bare = statistics.median(seconds["none"])
-    for kind in ("foreground", "background"):
-        share = statistics.median(seconds[kind]) / bare - 1
-        print(f"{STEPS} steps with a checkpoint every {EVERY}, {kind}: {share:+.1%} of {bare:.1f} s")
+def figures_of(held: Times, seconds: Times, *, steps: int, every: int) -> list[Figure]:
+    saved = "held up by a save"
+    return [
+        figure(f"{saved}, background / foreground", ratios(held["background"], held["foreground"]), "ratio", at_most=1.0),
+        *(
+            figure(f"{steps} steps, a checkpoint every {every}, {kind} / none", ratios(seconds[kind], seconds["none"]), "ratio")
+            for kind in KINDS[1:]
+        ),
+        *(figure(f"{saved}, {kind}", [1e3 * one for one in held[kind]], "ms") for kind in KINDS[1:]),
+        figure(f"{steps} steps without checkpoints", seconds["none"], "s"),
+    ]  # fmt: skip
 
 
-def write_config(folder: Path) -> Path:
-    from diffusers import UNet2DConditionModel
-
-    model, data = folder / "model", folder / "pictures"
-    shutil.copytree(STARTER, model)
-    UNet2DConditionModel(
-        sample_size=8, block_out_channels=(128, 256), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=2, cross_attention_dim=64,
-        attention_head_dim=64, norm_num_groups=8,
-    ).save_config(model / "unet")  # fmt: skip
-    for name in NAMES:
-        for suffix in (".png", ".txt"):
-            target = (data / name).with_suffix(suffix)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy((PICTURES / name).with_suffix(suffix), target)
-    values = {"dir": folder / "runs", "model": model, "data": data, "cache": folder / "cache"}
-    config = folder / "config.toml"
-    text = CONFIG.format(**{key: json.dumps(str(value)) for key, value in values.items()})
-    text = text.replace('train = ["unet", "text_encoder"]', 'train = ["unet"]').replace("steps = 7", f"steps = {STEPS}")
-    config.write_text(text)
-    return config
-
+SECTION = Section(
+    name="checkpoints", question="How long does a checkpoint hold training up, and what does it cost?", measure=measure
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.__main__ import main
+
+    sys.exit(main([SECTION.name, *sys.argv[1:]]))

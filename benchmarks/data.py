@@ -1,31 +1,31 @@
-"""How fast pictures become tensors, and how fast what is known of them is looked up: `python -m benchmarks.data`.
+"""How fast pictures become tensors, and how fast what is known of them is looked up.
 
-Every contender takes the same files in turn, round by round, in one process on one core, so that what else the machine
-does touches all of them alike. Times are medians; ratios are medians of the rounds' own ratios, with their spread.
+`python -m benchmarks.data` measures parts of it, with sizes of one's own. Every contender takes the same files in turn,
+round by round, in one process on one core, so that what else the machine does touches all of them alike.
 """
 
 import argparse
 import importlib
-import json
 import os
-import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from statistics import median, quantiles
 from typing import Any
 
 import numpy
 import torch
 from PIL import Image
-from PIL import __version__ as pillow_version
+from rich.console import Console
 from torch import Tensor
 
-from benchmarks.loading import load_with_workers, plan_a_million, read_latents, scan_folder
+from benchmarks.figures import Figure, Options, Section, figure, ratios
+from benchmarks.loading import load_with_workers, plan_items, read_latents, scan_folder
+from benchmarks.output import Result, machine, tables_of, write_json
 from benchmarks.pictures import QUALITY, SOURCES, sources, write_pictures
 from core.pictures.headers import Header, HeaderCache
 from core.pictures.images import crop_box, read_picture, resize, to_pixels
@@ -40,79 +40,124 @@ SIZES = {
 Make = Callable[[Path], Tensor]
 
 
+PLAIN = "PIL, draft, one resize"
+"""The contender that the goal is against."""
+ROUNDS, RECORDS, FILES = 11, 1_000_000, 20_000
+QUICK_RECORDS, QUICK_FILES = 2_000, 200
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Sizes:
+    """Of what is measured."""
+
     rounds: int
     records: int
+    """Rows of the header cache, and items of the table."""
     files: int
+    """Real files of the scan."""
     folder: Path
     """For what is measured; temporary."""
 
 
-def decode(options: Options) -> dict[str, Any]:
+def decode(sizes: Sizes) -> list[Figure]:
     """From JPEG to float tensor at 512 px: this trainer against plain loops and torchvision's transforms."""
     contenders: dict[str, Make] = {
         "ours": ours,
+        PLAIN: plain_draft_box,
         "PIL, draft": plain_draft,
-        "PIL, draft, one resize": plain_draft_box,
         "PIL": plain,
         **torchvision_like_diffusers(),
     }
-    result: dict[str, Any] = {"pictures": sources()[0], "quality": QUALITY, "target": TARGET}
-    print(f"JPEGs of quality {QUALITY} to float tensors of {TARGET[0]} x {TARGET[1]}, made from {sources()[0]}")
-    for name, sizes in SIZES.items():
-        files = write_pictures(options.folder, name, sizes)
-        times = race(contenders, files, options.rounds)
-        reference = [full_lanczos(file) for file in files]
-        result[name] = {"megabytes": [round(file.stat().st_size / 1e6, 2) for file in files]} | {
-            contender: {
-                "cpu": one.cpu,
-                "wall": one.wall,
-                "ours_over": ratio(times["ours"], one),
-                "psnr_db": [psnr(contenders[contender](*at), to) for at, to in zip(zip(files), reference, strict=True)],
-            }
+    figures = []
+    for name, sides in SIZES.items():
+        files = write_pictures(sizes.folder, name, sides)
+        times = race(contenders, files, sizes.rounds)
+        own = times["ours"]
+        figures += [
+            figure(
+                f"{name}: images a second, ours / {other}", ratios(one.cpu, own.cpu), "ratio",
+                at_least=1.0 if other == PLAIN else None,
+            )
+            for other, one in times.items() if other != "ours"
+        ]  # fmt: skip
+        figures += [
+            figure(f"{name}: {contender}, {kind}", [1 / each for each in taken], "images/s")
             for contender, one in times.items()
-        }
-        print_race(name, result[name], times)
-    result["sharp_psnr_db"] = sharp_fidelity(options.folder)
-    print(f"\nsharp pictures, decoded as small as we ever do: {min(result['sharp_psnr_db'].values())} dB and more")
-    return result
+            for kind, taken in (("CPU", one.cpu), ("wall", one.wall))
+        ]
+        figures += [fidelity(f"{name}: {contender}, worst PSNR", make, files) for contender, make in contenders.items()]
+    sharp = min(sharp_fidelity(sizes.folder).values())
+    return [*figures, Figure(name="sharp pictures, decoded as small as we ever do: worst PSNR", value=sharp, unit="dB")]
 
 
-def records(options: Options) -> dict[str, Any]:
+def records(sizes: Sizes) -> list[Figure]:
     """Rows a second that a warm header cache takes and gives, sizes and times of the files being known."""
     path, header = (
-        options.folder / "files.sqlite",
+        sizes.folder / "files.sqlite",
         Header(width=1024, height=768, content=bytes(16), alpha=False, frames=1),
     )
-    entries = entries_of(options.records)
+    entries = entries_of(sizes.records)
     started = time.perf_counter()
     with HeaderCache(path) as cache:
         while some := list(islice(entries, 5000)):
             cache.remember_many([(entry, header) for entry in some], check="decode")
     written = time.perf_counter() - started
-    alone = timed(lambda: sum(1 for _ in entries_of(options.records)))
+    alone = timed(lambda: sum(1 for _ in entries_of(sizes.records)))
     with HeaderCache(path) as cache:
-        looked_up = timed(lambda: sum(1 for _ in cache.lookup_many(entries_of(options.records), check="decode")))
-    result = {
-        "records": options.records,
-        "written_per_second": round(options.records / written),
-        "looked_up_per_second": round(options.records / (looked_up - alone)),
-        "bytes_per_record": round(path.stat().st_size / options.records, 1),
-    }
-    print("\nheader cache: " + ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in result.items()))
-    return result
+        looked_up = timed(lambda: sum(1 for _ in cache.lookup_many(entries_of(sizes.records), check="decode")))
+    rows = f"header cache of {sizes.records:,} rows"
+    return [
+        Figure(name=f"{rows}: written", value=sizes.records / written, unit="rows/s"),
+        Figure(name=f"{rows}: looked up", value=sizes.records / (looked_up - alone), unit="rows/s"),
+        Figure(name=f"{rows}: on disk", value=path.stat().st_size / sizes.records, unit="bytes/row"),
+    ]
 
 
-SECTIONS: dict[str, Callable[[Options], dict[str, Any]]] = {
+def scan(sizes: Sizes) -> list[Figure]:
+    """A folder of small real files with captions, cold and then from a warm header cache."""
+    return scan_folder(sizes.folder, sizes.files)
+
+
+def table(sizes: Sizes) -> list[Figure]:
+    """Generated items as a table, their sizes, and an epoch's plan."""
+    return plan_items(sizes.folder, sizes.records)
+
+
+def cache(sizes: Sizes) -> list[Figure]:
+    """Latents of 512 px from the cache against a full decode of a 12 MP JPEG and its resize, in turns."""
+    return read_latents(sizes.folder, sizes.rounds)
+
+
+def workers(sizes: Sizes) -> list[Figure]:
+    """The whole loader with 0 to 2 processes, from 12 MP JPEGs at 512 px."""
+    return load_with_workers(sizes.folder)
+
+
+PARTS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "decode": decode,
     "records": records,
-    "scan": scan_folder,
-    "table": plan_a_million,
-    "cache": read_latents,
-    "workers": load_with_workers,
+    "scan": scan,
+    "table": table,
+    "cache": cache,
+    "workers": workers,
 }
 """What can be measured, by name. A further measurement is a function like these, and a line here."""
+
+
+def measure(options: Options) -> list[Figure]:
+    """Every part; the quick form leaves out those that decode large pictures."""
+    sizes = Sizes(
+        rounds=options.rounds, records=QUICK_RECORDS if options.is_quick else RECORDS,
+        files=QUICK_FILES if options.is_quick else FILES, folder=options.folder,
+    )  # fmt: skip
+    names = ("records", "scan", "table") if options.is_quick else tuple(PARTS)
+    return [figure for name in names for figure in figures_of(name, sizes)]
+
+
+def figures_of(name: str, sizes: Sizes) -> list[Figure]:
+    """A part's, measured on one core."""
+    with on_one_core():
+        return PARTS[name](sizes)
 
 
 # contenders
@@ -158,8 +203,7 @@ def torchvision_like_diffusers() -> dict[str, Make]:
     """The transforms of diffusers' training scripts, where torchvision is installed and fits this torch."""
     try:
         transforms: Any = importlib.import_module("torchvision.transforms")
-    except (ImportError, RuntimeError) as error:
-        print(f"without torchvision: {error}")
+    except (ImportError, RuntimeError):
         return {}
     steps = transforms.Compose(
         [
@@ -238,21 +282,9 @@ def psnr(made: Tensor, reference: Tensor) -> float:
     return float(10 * torch.log10(4 / (made - reference).double().square().mean().clamp(min=1e-12)))
 
 
-def ratio(one: Times, other: Times) -> dict[str, float]:
-    """How many times as many pictures a second `one` makes by CPU time, round by round."""
-    ratios = [theirs / own for own, theirs in zip(one.cpu, other.cpu, strict=True)]
-    low, _, high = quantiles(ratios, n=4)
-    return {key: round(value, 3) for key, value in {"median": median(ratios), "low": low, "high": high}.items()}
-
-
-def print_race(name: str, result: dict[str, Any], times: dict[str, Times]) -> None:
-    print(f"\n{name}, {min(result['megabytes'])} to {max(result['megabytes'])} MB a file")
-    print(f"  {'':24}{'images/s (CPU)':>16}{'images/s (wall)':>17}{'PSNR, dB':>10}   ours is (quartiles of the rounds)")
-    for contender, one in times.items():
-        against, fidelity = result[contender]["ours_over"], min(result[contender]["psnr_db"])
-        shown = f"x {against['median']:.2f} ({against['low']:.2f} to {against['high']:.2f})"
-        speeds = f"{1 / median(one.cpu):16.1f}{1 / median(one.wall):17.1f}"
-        print(f"  {contender:24}{speeds}{fidelity:10.1f}   {shown if contender != 'ours' else ''}")
+def fidelity(name: str, make: Make, files: Sequence[Path]) -> Figure:
+    """Against decoding everything and one Lanczos resize, of the picture that comes off worst."""
+    return Figure(name=name, value=min(psnr(make(file), full_lanczos(file)) for file in files), unit="dB")
 
 
 def entries_of(count: int) -> Iterator[tuple[Path, int, int]]:
@@ -267,32 +299,47 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+@contextmanager
+def on_one_core() -> Generator[None, None, None]:
+    """This process and one thread of torch, where the system can do that."""
+    threads = torch.get_num_threads()
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    torch.set_num_threads(1)
+    if cores is not None:
+        os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
+
+
 def main() -> None:
     """Measure what is asked for, print it, and write it as JSON where that is wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help=f"of {', '.join(SECTIONS)}; all if none")
-    parser.add_argument("--rounds", type=int, default=11, help="turns each contender takes")
-    parser.add_argument("--records", type=int, default=1_000_000, help="rows of the header cache")
-    parser.add_argument("--files", type=int, default=20_000, help="real files of the scan")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; all if none")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns each contender takes")
+    parser.add_argument("--records", type=int, default=RECORDS, help="rows of the header cache, items of the table")
+    parser.add_argument("--files", type=int, default=FILES, help="real files of the scan")
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    results: dict[str, Any] = {
-        "python": platform.python_version(), "pillow": pillow_version, "torch": torch.__version__,
-        "machine": platform.machine(), "cpus": os.cpu_count(),
-    }  # fmt: skip
+    console, results = Console(), list[Result]()
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(
-            rounds=arguments.rounds, records=arguments.records, files=arguments.files, folder=Path(folder)
-        )
-        for name in arguments.sections or SECTIONS:
-            results[name] = SECTIONS[name](options)
+        sizes = Sizes(rounds=arguments.rounds, records=arguments.records, files=arguments.files, folder=Path(folder))
+        for name in arguments.parts or PARTS:
+            begun = time.perf_counter()
+            figures = tuple(figures_of(name, sizes))
+            part = Section(name=name, question=str(PARTS[name].__doc__), measure=measure)
+            results.append(Result(section=part, seconds=time.perf_counter() - begun, figures=figures))
+            console.print(*tables_of(results[-1], is_judged=True), sep="\n")
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+        write_json(arguments.out, machine(), results, rounds=arguments.rounds, is_quick=False)
 
+
+SECTION = Section(
+    name="data", question="How fast do pictures become tensors, and how fast are items found?", measure=measure
+)
 
 if __name__ == "__main__":
     main()

@@ -25,6 +25,7 @@ from .checkpoint.writer import (
 )
 from .config import Config
 from .config_file import redactor_of
+from .device import Device
 from .errors import ResourceError
 from .evaluation_weights import evaluation_weights
 from .export import Exporter
@@ -32,6 +33,7 @@ from .metrics import MetricsRing
 from .position import Position
 from .preview import Previews
 from .run_state import RunState
+from .time_spent import TimeSpent
 
 log = logging.getLogger("signalbox.train")
 
@@ -47,6 +49,8 @@ class Artefacts:
     state: RunState
     writer: Writer
     previews: Previews
+    spent: TimeSpent
+    device: Device
     _asked: list[tuple[str, str]] = field(default_factory=list)
     _snapshot: Snapshot = field(default_factory=Snapshot)
     _patience: Patience = field(default_factory=Patience)
@@ -117,20 +121,20 @@ class Artefacts:
 
         Waits for the device and for the checkpoint before, if that is still being written.
         """
-        self.settle(wait=True)
-        self.bus.lanes.drain()
-        self.bus.surface_async_failures()
-        if self.bus[CHECKPOINT_START].chain:
-            self.bus[CHECKPOINT_START].emit(CheckpointStart(run=self.run, step=position.step, reason=reason))
-            self.bus.lanes.drain()  # a handler may have handed something over
-            self.bus.surface_async_failures()
-        self._snapshot.begin()
-        contents = self.state.collect(position, metrics, self._snapshot.take)
-        self._snapshot.end()
-        going = self._going(position, metrics)
-        self.writer.hand_over(
-            Job(step=position.step, reason=reason, contents=contents, going=going, arrived=self._snapshot.arrived)
-        )
+        with self.spent.on("checkpoints"):
+            self.settle(wait=True)
+            self._drain()
+            if self.bus[CHECKPOINT_START].chain:
+                self.bus[CHECKPOINT_START].emit(CheckpointStart(run=self.run, step=position.step, reason=reason))
+                self._drain()  # a handler may have handed something over
+            self.spent.wait_for(self.device.device)  # as collecting would
+            self._snapshot.begin()
+            contents = self.state.collect(position, metrics, self._snapshot.take)
+            self._snapshot.end()
+            going = self._going(position, metrics)
+            self.writer.hand_over(
+                Job(step=position.step, reason=reason, contents=contents, going=going, arrived=self._snapshot.arrived)
+            )
 
     def settle(self, *, wait: bool = False) -> None:
         """Tell of a checkpoint that has been written, or act on one that could not be; asks again when it is time to.
@@ -153,10 +157,11 @@ class Artefacts:
         for attempt in range(LAST_ATTEMPTS):
             self.save(position, metrics, reason)
             self._is_last = attempt == LAST_ATTEMPTS - 1
-            self.settle(wait=True)
-            if not self._patience.is_failing:
-                return
-            sleep(LAST_WAIT_SECONDS)
+            with self.spent.on("checkpoints"):
+                self.settle(wait=True)
+                if not self._patience.is_failing:
+                    return
+                sleep(LAST_WAIT_SECONDS)
 
     def load(self, checkpoint: Checkpoint, metrics: MetricsRing) -> Position:
         """Read and check everything, then apply it; returns where the run stands.
@@ -175,10 +180,15 @@ class Artefacts:
             bus=self.bus, run=self.run, family=family, modules=bare, settings=self.config.export,
             redactor=redactor_of(self.config),
         )  # fmt: skip
-        with evaluation_weights(self.state.optimizer):
+        with self.spent.on("exports"), evaluation_weights(self.state.optimizer):
             path = exporter.export(step)
         log.info("exported %s", path)
         return path
+
+    def _drain(self) -> None:
+        with self.spent.on("lanes blocked"):
+            self.bus.lanes.drain()
+        self.bus.surface_async_failures()
 
     def _going(self, position: Position, metrics: MetricsRing) -> tuple[int, ...]:
         """Steps whose checkpoints may go after this one; with `rewind` never the only one that there is to go back to."""
@@ -195,11 +205,13 @@ class Artefacts:
         return tuple(step for step in going if step in let_go)
 
     def _measure(self, step: int, epoch: int, reason: str) -> None:
-        with evaluation_weights(self.state.optimizer):
+        self.spent.wait_for(self.device.device)
+        with self.spent.on("validation"), evaluation_weights(self.state.optimizer):
             self.state.validation.measure(step, epoch, reason)
 
     def _preview(self, step: int, reason: str) -> None:
-        with evaluation_weights(self.state.optimizer):
+        self.spent.wait_for(self.device.device)
+        with self.spent.on("previews"), evaluation_weights(self.state.optimizer):
             grid = self.previews.render(step, reason)
         if grid is not None:
             log.info("previews %s", grid)
@@ -226,9 +238,10 @@ class Artefacts:
             log.error("%s; training goes on, next attempt in %.0f s", said, wait)
             return None
         log.error("%s; training waits, next attempt in %.0f s", said, wait)
-        self._pause(wait, said)
-        self.writer.hand_over(job)
-        return self.writer.outcome(wait=True)
+        with self.spent.on("checkpoints"):
+            self._pause(wait, said)
+            self.writer.hand_over(job)
+            return self.writer.outcome(wait=True)
 
     def _pause(self, seconds: float, said: str) -> None:
         """Wait. Raises ResourceError when the run is asked to stop meanwhile."""

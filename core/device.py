@@ -44,7 +44,7 @@ class Device:
         float16 is ours to arrange: accelerate's own asks the host about each step, and refuses the CPU.
         """
         if self._channels_last:
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares it for tensors
+            channels_innermost(module)
         if self.scales_gradients:
             module.forward = convert_outputs_to_fp32(self._float16()(module.forward))
         prepared: ModuleLike = self.accelerator.prepare_model(module)
@@ -110,6 +110,13 @@ class Device:
         for tensor in tensors_of(batch):
             tensor.record_stream(stream)
         return batch
+
+
+def channels_innermost(module: nn.Module) -> None:
+    """Lay out weights of convolutions over pictures with channels innermost: the same values, and often faster kernels."""
+    for weight in module.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.to(memory_format=torch.channels_last)
 
 
 def set_tf32(*, allowed: bool) -> None:

@@ -17,10 +17,9 @@ from .families import Family
 @torch.no_grad()
 def encode_pictures(family: Family, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 3, H, W) in [-1, 1] -> mean and deviation (B, C, h, w) float32 of the scaled latents' posterior."""
-    if pixels.device.type != "cpu":
-        return family.encode_images(pixels)
-    means, deviations = zip(*(family.encode_images(one) for one in pixels.split(1)), strict=True)
-    return torch.cat(means), torch.cat(deviations)
+    parts = pixels.split(1) if pixels.device.type == "cpu" else (pixels,)
+    means, deviations = zip(*(family.encode_images(part) for part in parts), strict=True)
+    return torch.cat(means).contiguous(), torch.cat(deviations).contiguous()
 
 
 @torch.no_grad()

@@ -54,12 +54,12 @@ def compose_objective(bus: Bus, parts: StepParts) -> Objective:
     noise, input_noise, timesteps = bus[BUILD_NOISE], bus[BUILD_INPUT_NOISE], bus[BUILD_TIMESTEPS]
     loss, weight = bus[BUILD_LOSS], bus[BUILD_WEIGHT]
     return Objective(
-        noise=_like_input(noise, noise.compose(own_generator(gaussian_noise, CORE), parts)),
-        input_noise=_like_input(input_noise, input_noise.compose(as_drawn, parts)),
-        timesteps=_one_each(timesteps, timesteps.compose(own_generator(uniform_timesteps(parts), CORE), parts), 0),
+        noise=_like_input(noise, own_generator(gaussian_noise, CORE), parts),
+        input_noise=_like_input(input_noise, as_drawn, parts),
+        timesteps=_one_each(timesteps, own_generator(uniform_timesteps(parts), CORE), parts, 0),
         conditioning=bus[BUILD_CONDITIONING].compose(unchanged, parts),
-        loss=_one_each(loss, loss.compose(mean_squared_error, parts), 2),
-        weight=_one_each(weight, weight.compose(weight_of_batch, parts), 0),
+        loss=_one_each(loss, mean_squared_error, parts, 2),
+        weight=_one_each(weight, weight_of_batch, parts, 0),
     )
 
 
@@ -96,10 +96,11 @@ def weight_of_batch(t: Tensor, batch: Batch) -> Tensor:
     return batch.weight
 
 
-def _like_input(signal: BuildSignal[Any, StepParts], draw: NoiseFunction) -> NoiseFunction:
-    """`draw`, whose result has shape, dtype and device of what it is given."""
-    if not signal.handlers:
-        return draw
+def _like_input(signal: BuildSignal[Any, StepParts], own: NoiseFunction, parts: StepParts) -> NoiseFunction:
+    """`own`, or what plugins make of it, whose result has shape, dtype and device of what it is given."""
+    draw: NoiseFunction = signal.compose(own, parts)
+    if draw is own:
+        return own
 
     def checked(value: Tensor, generator: torch.Generator) -> Tensor:
         noise = draw(value, generator)
@@ -112,11 +113,12 @@ def _like_input(signal: BuildSignal[Any, StepParts], draw: NoiseFunction) -> Noi
 
 
 def _one_each(
-    signal: BuildSignal[Any, StepParts], function: Callable[..., Tensor], counted: int
+    signal: BuildSignal[Any, StepParts], own: Callable[..., Tensor], parts: StepParts, counted: int
 ) -> Callable[..., Tensor]:
-    """`function`, whose result has one number for each row of its argument number `counted`."""
-    if not signal.handlers:
-        return function
+    """`own`, or what plugins make of it, whose result has one number for each row of its argument number `counted`."""
+    function: Callable[..., Tensor] = signal.compose(own, parts)
+    if function is own:
+        return own
 
     def checked(*arguments: Any) -> Tensor:
         numbers, count = function(*arguments), len(arguments[counted])

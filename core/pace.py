@@ -8,8 +8,8 @@ from events.bus import Bus
 from events.catalogue import PROGRESS
 from events.payloads import Progress, RunInfo
 
-from .data.loader import Loader
 from .position import Position
+from .time_spent import TimeSpent
 
 SHOWN_SECONDS = 0.25
 MARKS = 60
@@ -22,12 +22,13 @@ class Pace:
 
     run: RunInfo
     bus: Bus
-    loader: Loader
+    spent: TimeSpent
     _marks: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=MARKS))
     """(time, step, images) of the newest shows."""
 
     def begin(self, at: Position) -> None:
         """Count from here."""
+        self.spent.begin_training()
         self._marks.clear()
         self._marks.append((perf_counter(), at.step, at.images))
 
@@ -38,12 +39,12 @@ class Pace:
             return
         self._marks.append((moment, at.step, at.images))
         begun, step, images = self._marks[0]
-        seconds, waiting = max(moment - begun, 1e-9), self.loader.waiting
+        seconds = max(moment - begun, 1e-9)
         signal.emit(
             Progress(
                 run=self.run, step=at.step, steps=self.run.steps, loss=loss,
                 images_per_second=(at.images - images) / seconds,
                 eta_seconds=seconds / max(at.step - step, 1) * (self.run.steps - at.step),
-                data_fraction=waiting.seconds / max(moment - waiting.since, 1e-9),
+                data_fraction=self.spent.data_fraction(),
             )
         )  # fmt: skip

@@ -25,13 +25,19 @@ def catalogue_lines() -> Iterator[str]:
 
 
 def tally_lines(bus: Bus) -> Iterator[str]:
-    """What each plugin's handlers have cost, the dearest first."""
+    """What each plugin's handlers have cost, the dearest first: those that training waited for, then those that make samples."""
     rows = sorted(bus.tallies.items(), key=lambda entry: -entry[1].seconds)
-    called = [(key, tally) for key, tally in rows if tally.calls]
-    if called:
-        yield "time in plugins (seconds, calls, slowest call in ms)"
-    for (plugin, signal, label), tally in called:
-        yield f"  {tally.seconds:8.3f} {tally.calls:7d} {tally.slowest_seconds * 1000:9.2f}  {plugin}  {label} at {signal}"
+    heads = {
+        "training": "time in plugins (seconds, calls, slowest call in ms)",
+        "worker": "likewise, where samples are made",
+    }
+    for where, head in heads.items():
+        called = [(key, tally) for key, tally in rows if tally.calls and bus.where(key[1]) == where]
+        if called:
+            yield head
+        for (plugin, signal, label), tally in called:
+            milliseconds = tally.slowest_seconds * 1000
+            yield f"  {tally.seconds:8.3f} {tally.calls:7d} {milliseconds:9.2f}  {plugin}  {label} at {signal}"
     for lane in bus.lanes:
         if lane.blocked_seconds or lane.dropped:
             yield f"  lane of {lane.plugin}: training waited {lane.blocked_seconds:.2f} s for it, {lane.dropped} events dropped"

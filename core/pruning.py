@@ -13,6 +13,7 @@ from .assembly import Assembly
 from .cache.prune import Orphans, find_orphans
 from .config import Config, PluginSource
 from .run_folder import RunFolder
+from .time_spent import TimeSpent
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def orphans_of(config: Config, bus: Bus, plugins: PluginSource) -> Generator[tup
         )  # fmt: skip
         assembly = Assembly(
             config=config, run=run, bus=bus, control=Control(), plugins=plugins, trace=None,
-            folder=RunFolder(path=run.folder, status="new", checkpoint=None),
+            folder=RunFolder(path=run.folder, status="new", checkpoint=None), spent=TimeSpent(bus),
         )  # fmt: skip
         try:
             yield tuple(find_orphans(assembly.open_caches(assembly.find_data())))

@@ -4,7 +4,6 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +28,9 @@ from .run_folder import RunFolder
 from .run_lock import locked
 from .settings_changes import change_lines, differences, refuse_unsafe
 from .step_mark import marked_step
+from .step_profile import StepProfile
+from .time_spent import TimeSpent
+from .time_text import time_lines
 from .trainer import COMPLETE, Trainer
 
 log = logging.getLogger("signalbox.run")
@@ -43,6 +45,9 @@ class Outcome:
     folder: Path
     exit_code: int
     seconds: float
+    profile: Path | None
+    """The trace of `--profile`."""
+    spent: TimeSpent
 
     @property
     def results(self) -> tuple[tuple[str, Path], ...]:
@@ -53,6 +58,7 @@ class Outcome:
             "previews": newest["previews"],
             "metrics": self.folder / "metrics.jsonl",
             "model": newest["exports"],
+            "profile": self.profile,
         }
         return tuple((what, path) for what, path in places.items() if path is not None and path.exists())
 
@@ -85,13 +91,15 @@ class Session:
         *,
         accept_data_change: bool = False,
         trace: Path | None = None,
+        profiled_steps: int = 0,
     ) -> None:
         """`config` is as `configure` returned it; the bus has every plugin attached and is sealed."""
         self.interruption = Interruption()
         self._bus = bus
         self._folder = folder
         self._stage = "config"
-        self._begun = perf_counter()
+        self.spent = TimeSpent(bus)
+        self._profile = StepProfile(folder.path / "profile", profiled_steps, self.spent) if profiled_steps else None
         self._trainer: Trainer | None = None
         self.config = config
         self.run = RunInfo(
@@ -111,6 +119,7 @@ class Session:
             folder=folder,
             accept_data_change=accept_data_change,
             trace=trace,
+            spent=self.spent,
         )
 
     def execute(self) -> Outcome:
@@ -128,9 +137,12 @@ class Session:
             assert self._trainer is not None
             return Outcome(
                 reason=reason, step=self._trainer.position.step, folder=self._folder.path,
-                exit_code=self.interruption.exit_code, seconds=perf_counter() - self._begun,
+                exit_code=self.interruption.exit_code, seconds=self.spent.total_seconds(),
+                profile=self._profile.path if self._profile else None, spent=self.spent,
             )  # fmt: skip
         finally:
+            for line in time_lines(self.spent, self._bus, self.config):
+                log.debug("%s", line.strip())  # the command line prints them last
             logging.getLogger().removeHandler(handler)
             handler.close()
 
@@ -144,11 +156,8 @@ class Session:
     def _run(self) -> str:
         grace_seconds = FAILED_GRACE_SECONDS
         try:
-            self._start()
-            self._stage = "data"
-            found = self._assembly.find_data()
-            self._stage = "model"
-            self._trainer = self._assembly.build_trainer(found)
+            with self.spent.on("start-up"):
+                self._trainer = self._assemble()
             self._stage = "training"
             reason = self._trainer.run_to_the_end()
             self._stage = "export"
@@ -163,6 +172,16 @@ class Session:
             raise
         finally:
             self._close(grace_seconds)
+
+    def _assemble(self) -> Trainer:
+        self._start()
+        self._stage = "data"
+        found = self._assembly.find_data()
+        self._stage = "model"
+        trainer = self._assembly.build_trainer(found)
+        if self._profile is not None:
+            self._profile.attach(trainer)
+        return trainer
 
     def _start(self) -> None:
         folder, step, marked = self._folder, 0, marked_step(self._folder.path)
@@ -201,10 +220,11 @@ class Session:
         """Export a complete run, let the lanes come to their end, and say that it is over."""
         if reason == COMPLETE and self.config.export.at_end:
             trainer.artefacts.export(trainer.position.step)
-        self._bus.lanes.drain()
+        with self.spent.on("lanes blocked"):
+            self._bus.lanes.drain()
         self._bus.surface_async_failures()
         if self._bus[RUN_END].chain:
-            seconds = perf_counter() - self._begun
+            seconds = self.spent.total_seconds()
             self._bus[RUN_END].emit(RunEnd(run=self.run, step=trainer.position.step, reason=reason, seconds=seconds))
 
     def _tell_error(self, error: BaseException) -> None:
@@ -234,6 +254,8 @@ class Session:
             log.error("the checkpoint of step %d was not saved: %s", written.job.step, written.error)
 
     def _close(self, grace_seconds: float) -> None:
+        if self._profile is not None:
+            self._profile.close()
         self._assembly.close()
         if self._bus[RUN_CLOSE].chain:
             self._bus[RUN_CLOSE].emit(RunClose(run=self.run))

@@ -53,6 +53,8 @@ from .pace import Pace
 from .position import Position
 from .step import Step
 from .step_mark import StepMark
+from .step_profile import StepProfile
+from .time_spent import TimeSpent
 
 log = logging.getLogger("signalbox.train")
 COMPLETE = "complete"
@@ -75,6 +77,8 @@ class Trainer:
     position: Position
     artefacts: Artefacts
     mark: StepMark
+    spent: TimeSpent
+    profile: StepProfile | None = None
     stop_reason: str = ""
     _steps_in_epoch: int = 0
     _skipped: int = 0
@@ -84,11 +88,13 @@ class Trainer:
     _rewind: Rewind = field(init=False)
     _pace: Pace = field(init=False)
     _is_going_back: bool = False
+    _has_batch: bool = False
+    """Whether the first batch has come; the wait for that one is start-up."""
 
     def __post_init__(self) -> None:
         self._careful = CarefulStep(config=self.config, bus=self.bus, device=self.device, step=self.step)
         self._rewind = Rewind(settings=self.config.train, artefacts=self.artefacts, metrics=self.metrics)
-        self._pace = Pace(run=self.run, bus=self.bus, loader=self.loader)
+        self._pace = Pace(run=self.run, bus=self.bus, spent=self.spent)
 
     def run_to_the_end(self) -> str:
         """Train, going back where numbers are not finite and that is wanted; returns why it is over.
@@ -125,6 +131,8 @@ class Trainer:
         elif self.position.step and not self._is_over() and self.artefacts.catch_up(self.position):
             self._act_on_requests()
             self.artefacts.keep_up(self.position, self.metrics)
+        if self.profile is not None:
+            self.profile.begin(self.position.step, self.run.steps)
         while not self._is_over():
             plan = self._begin_epoch()
             for batches in self._steps(plan):
@@ -135,6 +143,7 @@ class Trainer:
                 self._end_epoch(plan)
         self.artefacts.at_end(self.position, self.metrics, reason=self.stop_reason or COMPLETE)
         if not self.stop_reason:
+            self.spent.wait_for(self.device.device)
             self._report(wait=True)
         return self.stop_reason or COMPLETE
 
@@ -188,8 +197,15 @@ class Trainer:
     def _steps(self, plan: Plan) -> Iterator[tuple[Batch, ...]]:
         """What is left of the plan, as one tuple of device batches for each step."""
         batches = self.device.ahead(self.loader.batches(plan[self.position.batches_done :]))
-        while rounds := tuple(islice(batches, self.position.accumulate)):
+        while rounds := self._wait_for(batches):
             yield tuple(self._on_device(batch, number) for number, batch in enumerate(rounds))
+
+    def _wait_for(self, batches: Iterator[Batch]) -> tuple[Batch, ...]:
+        """Those of the next step; empty at the end of the plan."""
+        with self.spent.on("data" if self._has_batch else "start-up"):
+            rounds = tuple(islice(batches, self.position.accumulate))
+        self._has_batch = True
+        return rounds
 
     def _on_device(self, batch: Batch, number: int) -> Batch:
         signal, at = self.bus[BATCH_DEVICE], self.position
@@ -220,7 +236,8 @@ class Trainer:
                 for request in skips:
                     self._announce(request)
                 return None
-        rates = self._careful.take(batches, at.step)
+        with self.spent.on("steps"):
+            rates = self._careful.take(batches, at.step)
         seconds = perf_counter() - begun
         first, at.step, at.batches_done = at.batches_done, at.step + 1, at.batches_done + len(batches)
         at.images += (images := sum(batch.count for batch in batches))
@@ -250,6 +267,8 @@ class Trainer:
 
     def _keep_boundary(self, taken: StepNote | None) -> None:
         """What happens between two steps, in the order the catalogue's map gives."""
+        if self.profile is not None:
+            self.profile.end_step(self.position.step, is_last=self._is_over())
         with self._noting(taken):
             self.mark.note(self.position.step)
             self.artefacts.settle()
@@ -268,12 +287,14 @@ class Trainer:
 
     def _report(self, *, wait: bool = False) -> None:
         """Tell the numbers that have arrived, and act on steps that were skipped for not being finite."""
+        times: dict[str, float] = {}
         for report in self.metrics.landed(wait=wait):
+            times = times or self.spent.take_metrics()
             tell_bad_steps(report, self.run.seed)
             refuse_bad_steps(report, self.config.train)
             context = MetricsContext(step=report.step, epoch=report.epoch)
             try:
-                values = self.bus[METRICS_RECORD].apply(report.values, context)
+                values = self.bus[METRICS_RECORD].apply(report.values | times, context)
             except PluginError:
                 self.metrics.put_back()
                 raise

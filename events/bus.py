@@ -22,6 +22,7 @@ from .guards import GuardKind, guarded
 from .lanes import Lanes
 from .plugin import Plugin, PluginTable, Subscription
 from .policy import FailurePolicy
+from .ranges import RangeFactory, called_in_range, fired_in_range
 from .signals import BuildSignal, Gate, Handler, NotificationSignal, OwnGate, Receiver, Signal, TransformSignal
 from .spec import Build, Context, Event, Notification, Part, SignalSpec, Transform, Value, Where
 from .timing import SLOW_SECONDS, Tally, timed
@@ -47,6 +48,9 @@ class Bus:
         self.plugins: dict[str, Plugin] = {}
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         """By (plugin, signal, method); filled once `time_handlers` is called."""
+        self.handled = Tally()
+        """All that handlers of this bus have cost the thread that emits, each moment once; `tallies` count a handler
+        that emits a signal of its own together with those that it calls, and what loader workers told besides."""
         self.running: list[Running] = [] if running is None else running
         """Handlers that go on at this moment, the outermost first; filled once `time_handlers` is called."""
         self._gate = Gate()
@@ -74,6 +78,10 @@ class Bus:
     def signals(self) -> tuple[Signal, ...]:
         """Every signal in firing order, those that plugins declare last."""
         return tuple(signal for signal in self._namespace.values() if isinstance(signal, Signal))
+
+    def where(self, signal: str) -> Where:
+        """Where handlers of the signal of this name run."""
+        return self._signal(signal).spec.where
 
     def attach(
         self,
@@ -179,6 +187,12 @@ class Bus:
             signal.rewrap(self._trace.traced)
             signal.watch(self._trace.watcher(signal.name, passes_on=signal.spec.kind != "notification"))
 
+    def show_ranges(self, range_of: RangeFactory) -> None:
+        """Show every firing and in it every call to a profiler, by ranges that `range_of` makes. For `--profile`."""
+        for signal in self.signals:
+            signal.rewrap(partial(called_in_range, range_of=range_of))
+            fired_in_range(signal, range_of)
+
     def _register(self, plugin: Plugin, table: PluginTable) -> list[str]:
         """Take in a plugin and the signals of its own, which others may subscribe to wherever they stand."""
         if table.name in self.plugins:
@@ -240,7 +254,7 @@ class Bus:
 
     def _timed(self, handler: Handler, *, limit_seconds: float) -> Receiver:
         tally = self.tallies.setdefault((handler.plugin, handler.signal, handler.label), Tally())
-        return timed(handler, tally, limit_seconds, self.running)
+        return timed(handler, tally, limit_seconds, self.running, self.handled)
 
 
 def _priority(subscription: Subscription, table: PluginTable) -> int:

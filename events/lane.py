@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from .background import in_background
 from .errors import LaneStuck
+from .loop_lag import LoopLag
 from .signals import Handler
 
 log = logging.getLogger("signalbox.events.lanes")
@@ -54,6 +55,7 @@ class Room(Protocol):
     blamed: Job | None
     """The job that last kept a lane from ending in time; it is one failure, however many lanes it kept waiting."""
     is_closed: bool
+    lag: LoopLag
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -96,7 +98,7 @@ class Lane:
             self._waiting.append(Job(handler, event))
             wake, self._is_working = not self._is_working, True
         if wake:
-            self._room.loop.call_soon_threadsafe(self._start)
+            self._room.loop.call_soon_threadsafe(self._start, perf_counter())
 
     def idle(self) -> bool:
         return not self._is_working
@@ -172,7 +174,8 @@ class Lane:
             self._waiting = deque(kept)
         return removed
 
-    def _start(self) -> None:
+    def _start(self, handed_over: float) -> None:
+        self._room.lag.note_start(perf_counter() - handed_over)
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     def _cancel(self, job: Job | None) -> None:
@@ -212,7 +215,8 @@ class Lane:
                 return
             finally:
                 self._room.held = None
-                if (held := perf_counter() - started) > BUSY_SLICE_SECONDS:
+                self._room.lag.note_held(held := perf_counter() - started)
+                if held > BUSY_SLICE_SECONDS:
                     self._name_busy(job.handler, held)
             try:
                 send = partial(coroutine.send, (yield awaited))

@@ -15,6 +15,7 @@ from time import monotonic
 
 from .background import end_helpers, in_process, in_thread, mark_background
 from .lane import DEFAULT_SIZE, AsyncFailure, FullPolicy, Job, Lane
+from .loop_lag import LoopLag
 from .signals import Handler
 
 __all__ = ["DEFAULT_SIZE", "AsyncFailure", "FullPolicy", "Lane", "Lanes", "in_process", "in_thread"]
@@ -36,6 +37,7 @@ class Lanes:
         self.held: tuple[Job, float] | None = None
         self.blamed: Job | None = None
         self.is_closed = False
+        self.lag = LoopLag()
         self._lanes: dict[str, Lane] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -49,6 +51,11 @@ class Lanes:
 
     def __iter__(self) -> Iterator[Lane]:
         yield from self._lanes.values()
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long training has waited for room in full lanes, all together."""
+        return sum(lane.blocked_seconds for lane in self._lanes.values())
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -12,6 +12,7 @@ False
 import hashlib
 import importlib
 import random
+from functools import lru_cache
 from operator import index
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,16 @@ def derive(*place: int | str) -> int:
 
     Raises TypeError for a part that is neither text nor a whole number, since its text might differ between processes.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for part in place:
-        text = f"str:{part}" if isinstance(part, str) else f"int:{index(part)}"
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return int.from_bytes(digest.digest(), "little") >> 1
+    framed = b"".join([_framed(part) for part in place])
+    return int.from_bytes(hashlib.blake2b(framed, digest_size=8).digest(), "little") >> 1
+
+
+@lru_cache(maxsize=1024)  # most parts of a place are those of the place before
+def _framed(part: int | str) -> bytes:
+    """A part after its length."""
+    text = f"str:{part}" if isinstance(part, str) else f"int:{index(part)}"
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(8, "little") + data
 
 
 class Streams:

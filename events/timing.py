@@ -27,9 +27,10 @@ class Tally:
         self.slowest_seconds = max(self.slowest_seconds, other.slowest_seconds)
 
 
-def timed(handler: Handler, tally: Tally, limit_seconds: float, running: list[Running]) -> Receiver:
+def timed(handler: Handler, tally: Tally, limit_seconds: float, running: list[Running], whole: Tally) -> Receiver:
     """The handler's call, summed into the tally, and on the list while it goes on.
 
+    Into `whole` goes what no handler was waiting for, so that its seconds are those of all handlers, each moment once.
     Slow calls are named the 1st, 2nd, 4th, 8th, ... time.
     """
     call, slow_calls = handler.call, 0
@@ -45,7 +46,11 @@ def timed(handler: Handler, tally: Tally, limit_seconds: float, running: list[Ru
             seconds = perf_counter() - started
             tally.calls += 1
             tally.seconds += seconds
-            tally.slowest_seconds = max(tally.slowest_seconds, seconds)
+            if seconds > tally.slowest_seconds:
+                tally.slowest_seconds = seconds
+            if not running:
+                whole.calls += 1
+                whole.seconds += seconds
             if seconds > limit_seconds:
                 slow_calls += 1
                 if slow_calls.bit_count() == 1:

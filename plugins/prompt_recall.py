@@ -33,6 +33,9 @@ class PromptRecall(Plugin):
     class Settings(PluginSettings):
         when: tuple[str, ...] = Field(("start", "end"), description="reasons of a preview round to measure at")
         count: int = Field(0, ge=0, description="captions to render, spread over the training set; 0: every one")
+        count_at_start: int | None = Field(
+            None, ge=0, description="likewise at the start, where chance is what comes out; count when left out"
+        )
         steps: int | None = Field(None, ge=1, description="denoising steps; as the first preview when left out")
         guidance: float | None = Field(None, ge=0, description="guidance scale; as the first preview when left out")
         seed: int = Field(0, ge=0, description="of the first rendering's noise; the next has the next")
@@ -55,12 +58,16 @@ class PromptRecall(Plugin):
         if not items:
             log.info("no training picture has the previews' shape, so prompt recall is not measured")
             return
-        chosen = _spread(items, self.settings.count)
+        chosen = _spread(items, self._count(event.reason))
         prompts = tuple(self._prompt(item, like, number) for number, item in enumerate(chosen))
         renderings = _encoded(event.sampler.render(prompts), event.sampler)
         pictures = _encoded((self._picture(item, like) for item in items), event.sampler)
         nearest = [items[place] for place in nearest_places(renderings, pictures)]
         self._tell(event, items, chosen, nearest)
+
+    def _count(self, reason: str) -> int:
+        at_start: int | None = self.settings.count_at_start
+        return at_start if reason == "start" and at_start is not None else self.settings.count
 
     def _prompt(self, item: Item, like: Prompt, number: int) -> Prompt:
         settings = self.settings

@@ -78,15 +78,24 @@ def train(write_config: Callable[..., Path]) -> Callable[..., Run]:
     from core.run_folder import find_run
     from core.session import Session, configure
 
-    def execute(*overrides: str, plugins: str = "", fresh: bool = False, accept_data_change: bool = False) -> Run:
+    def execute(
+        *overrides: str,
+        plugins: str = "",
+        fresh: bool = False,
+        accept_data_change: bool = False,
+        profiled_steps: int = 0,
+    ) -> Run:
         path = write_config(plugins)
         config = run.load(path, list(overrides))
         bus, source = run.assemble_bus(config, path)
         config = configure(bus, config, str(path))
         folder = find_run(config, fresh=fresh)
-        outcome = Session(config, bus, source, folder, accept_data_change=accept_data_change).execute()
+        session = Session(
+            config, bus, source, folder, accept_data_change=accept_data_change, profiled_steps=profiled_steps
+        )  # fmt: skip
+        outcome = session.execute()
         leave_libraries_to_rest()
-        return Run(folder=outcome.folder, exit_code=outcome.exit_code, bus=bus)
+        return Run(folder=outcome.folder, exit_code=outcome.exit_code, bus=bus, spent=outcome.spent.seconds())
 
     return execute
 

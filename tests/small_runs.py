@@ -1,9 +1,10 @@
 """Small real runs: where the parts lie, what a run leaves, and when two runs are the same."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from events.bus import Bus
 
@@ -59,6 +60,8 @@ class Run:
     exit_code: int
     output: str = ""
     bus: Bus | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by kind."""
 
     def state(self) -> dict[str, object]:
         """Everything the newest checkpoint holds, tensors included, by file."""
@@ -69,6 +72,14 @@ class Run:
         state = json.loads((newest / "state.json").read_text())
         state.pop("run")
         return loaded | {"state": state, "step": newest.name}
+
+
+def reports(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, without the times, which no two runs have in common."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["values"] = {name: value for name, value in line["values"].items() if not name.startswith("time/")}
+    return lines
 
 
 def assert_same_state(one: Run, other: Run, *, but: str = "") -> None:

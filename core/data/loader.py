@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from events.bus import Bus
 from events.payloads import Batch, SampleKey
@@ -21,14 +20,6 @@ Keys = tuple[SampleKey, ...]
 
 
 @dataclass(slots=True)
-class Waiting:
-    """How long the loop waited for batches."""
-
-    since: float = field(default_factory=perf_counter)
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
 class Loader:
     """Loads the batches of one plan after another."""
 
@@ -39,7 +30,6 @@ class Loader:
     """The training process's, which learns what the workers' handlers cost."""
     refill: Callable[[Missing], None] | None = None
     """Puts into the caches what a batch needs and they do not hold whole."""
-    waiting: Waiting = field(default_factory=Waiting)
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by path of the files that others stood in for."""
     _workers: "Workers[Keys, Result] | None" = None
@@ -51,13 +41,7 @@ class Loader:
         """
         if self._workers is None:
             self._workers = Workers(self.room, self.settings, pin_memory=self.pin_memory)
-        results = self._workers.over(plan)
-        while True:
-            started = perf_counter()
-            loaded = next(results, None)
-            if loaded is None:
-                return
-            self.waiting.seconds += perf_counter() - started
+        for loaded in self._workers.over(plan):
             yield self._accept(loaded)
 
     def close(self) -> None:

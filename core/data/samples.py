@@ -19,6 +19,7 @@ from ..pictures.files import reason_of
 from ..tensors import on_tensors
 from .failures import LoadFailure, failure_of
 from .maker import NOWHERE, SampleMaker
+from .padding import without_padding
 
 log = logging.getLogger("signalbox.data")
 Tokenize = Callable[[Sequence[str]], Mapping[str, Tensor]]
@@ -89,10 +90,14 @@ class SampleRoom:
         tokenize: Tokenize,
         latents: LatentSource | None = None,
         text: TextSource | None = None,
+        *,
+        trims: bool = False,
     ) -> None:
+        """`trims` says that the model looks away from the padding of embeddings, so that it can be left out."""
         self.maker = maker
         self._tokenize = tokenize
         self._latents, self._text = latents, text
+        self._trims = trims
         self._unreadable: list[tuple[str, str]] = []
         self._missing: list[SampleKey] = []
 
@@ -187,6 +192,8 @@ class SampleRoom:
     def _collate(self, samples: Sequence[Sample], embeddings: Sequence[Entry]) -> Batch:
         keys, pictures = tuple(sample.key for sample in samples), [sample.picture for sample in samples]
         captions, items = tuple(sample.caption for sample in samples), [sample.item for sample in samples]
+        if embeddings and self._trims:
+            embeddings = without_padding(embeddings)
         pixels = None if self._latents else torch.stack([picture["pixels"] for picture in pictures])
         batch = Batch(
             pixels=pixels,

@@ -6,7 +6,6 @@ number of workers nor a death among them changes any.
 """
 
 import logging
-import multiprocessing
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,10 @@ from events.payloads import SampleKey
 from ..config import DataTable
 from ..errors import DataError
 from .failures import LoadFailure, failure_of, raise_failure
+from .fork_server import context_of
 from .maker import NOWHERE
 from .processes import STACK_SECONDS, Worker, ask_for_stack, ending_of, send, stack_of, start, wait_for_all
-from .samples import SampleRoom
-from .worker import READY, Room, work
+from .worker import READY, Room
 
 log = logging.getLogger("signalbox.data")
 START_SECONDS = 120.0
@@ -101,9 +100,7 @@ class Workers(Generic[T, R]):
         self._receiver = None
 
     def _open(self) -> None:
-        self._context: Any = multiprocessing.get_context(self._settings.start_method)
-        if self._settings.start_method == "forkserver":
-            self._context.set_forkserver_preload([SampleRoom.__module__, work.__module__])
+        self._context = context_of(self._settings)
         self._woken, self._waker = self._context.Pipe(duplex=False)
         self._is_closing = False
         self._workers = [start(self._context) for _ in range(self._settings.workers)]

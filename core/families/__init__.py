@@ -59,6 +59,8 @@ class Family(DataSide, AdapterNames, Protocol):
     """The model's own of diffusers, whose noise schedule is trained on; exported."""
     max_tokens: int
     """How many tokens of a caption are read."""
+    ignores_padding: bool
+    """Whether the denoiser looks away from what `mask` of a conditioning leaves out, which can then be cut off."""
 
     @property
     def schedule(self) -> NoiseSchedule: ...

@@ -31,6 +31,7 @@ class PixArtSigma(PipelineFamily):
     parts = {TRANSFORMER: "PixArtTransformer2DModel", VAE: "AutoencoderKL", T5: "T5EncoderModel"}
     tokenizer_folders = {T5: "tokenizer"}
     trainable = (TRANSFORMER, T5)
+    ignores_padding = True
     predictions = ("epsilon", "v_prediction", "sample")
     usual_tokens = 300
 

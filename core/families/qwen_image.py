@@ -45,6 +45,7 @@ class QwenImage(PipelineFamily):
     }
     tokenizer_folders = {QWEN: "tokenizer"}
     trainable = (TRANSFORMER,)
+    ignores_padding = True
 
     def __init__(self, folder: ModelFolder, max_tokens: int = 0) -> None:
         super().__init__(folder, max_tokens)

@@ -30,6 +30,7 @@ class Sana(PipelineFamily):
     parts = {TRANSFORMER: "SanaTransformer2DModel", VAE: "AutoencoderDC", GEMMA: "Gemma2Model"}
     tokenizer_folders = {GEMMA: "tokenizer"}
     trainable = (TRANSFORMER,)
+    ignores_padding = True
 
     def __init__(self, folder: ModelFolder, max_tokens: int = 0) -> None:
         super().__init__(folder, max_tokens)

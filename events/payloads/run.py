@@ -63,7 +63,12 @@ class MetricsReady:
     step: int
     epoch: int
     values: Mapping[str, float]
-    """`loss` and `grad_norm` are means since the last report; `lr/<group>` as used in this step."""
+    """`loss` and `grad_norm` are means since the last report; `lr/<group>` as used in this step.
+
+    `time/<kind>` are shares in [0, 1] of the wall time since the boundary at which the report before arrived: `steps`,
+    `data`, `device`, `plugins`, `lanes_blocked`. `time/plugins/<name>` is that of a plugin which took at least 1 %.
+    `time/loop_lag` is in seconds, the largest since then.
+    """
 
     def __post_init__(self) -> None:
         freeze(self, "values")
@@ -85,7 +90,7 @@ class Progress:
     eta_seconds: float
     """Until the last step."""
     data_fraction: float
-    """Share of the time that the loop waited for the loader, in [0, 1]."""
+    """Share of the time since training began that the loop waited for data, in [0, 1]; not for the first batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,6 +236,48 @@ class EmitInStep(Plugin):
         return emitting
 
 
+class EmitEverything(Plugin):
+    """Tries every way to fire every signal of the run from within the step, and keeps what each has raised."""
+
+    outcomes: ClassVar[dict[tuple[str, str], str]] = {}
+
+    @build("loss")
+    def emit(self, loss: LossFunction, parts: StepParts) -> LossFunction:
+        def trying(prediction: "Tensor", target: "Tensor", t: "Tensor", batch: Batch) -> "Tensor":
+            for one in self.bus.signals:
+                self._try(one)
+            return loss(prediction, target, t, batch)
+
+        return trying
+
+    def _try(self, one: Any) -> None:
+        ways = {
+            "notification": ("emit", (None,)),
+            "transform": ("apply", (None, None)),
+            "build": ("compose", (None, None)),
+        }
+        way, arguments = ways[one.spec.kind]
+        for name, call in (
+            (way, lambda: getattr(one, way)(*arguments)),
+            ("send", lambda: one.send(self)),
+            ("receivers_for", lambda: list(one.receivers_for(self))),
+        ):
+            try:
+                call()
+            except Exception as error:
+                self.outcomes[one.name, name] = type(error).__name__
+            else:
+                self.outcomes[one.name, name] = "fired"
+
+
+class ReadWeight(Plugin):
+    """Reads a number from the device after each step."""
+
+    @on("step.end")
+    def read(self, event: StepEnd) -> None:
+        next(event.live.modules["unet"].parameters()).sum().item()
+
+
 class Brighten(Plugin):
     """A device transform that only enqueues."""
 
@@ -247,35 +289,25 @@ class Brighten(Plugin):
 
 
 class NoOp(Plugin):
-    """Looks on at much and changes nothing; twenty of these change nothing either."""
+    """Handles every signal of the catalogue and changes nothing; twenty of these change nothing either."""
 
-    @on("step.start")
-    def start(self, event: StepStart) -> None:
-        pass
+    def subscriptions(self) -> Iterator[Subscription]:
+        for spec in CATALOGUE:
+            handler = self._handler(spec)
+            mark = Mark(kind=spec.kind, signal=spec.name, priority=50)
+            yield Subscription(mark=mark, method=handler, written=handler, label=f"NoOp.{spec.name}")
 
-    @on("step.end")
-    def end(self, event: StepEnd) -> None:
-        pass
+    def _handler(self, spec: SignalSpec) -> Callable[..., Any]:
+        async def wait(event: Any) -> None:
+            pass
 
-    @on("metrics.ready")
-    async def report(self, event: MetricsReady) -> None:
-        pass
+        def look(event: Any) -> None:
+            pass
 
-    @transform("batch.device")
-    def device(self, batch: Batch, context: DeviceContext) -> Batch:
-        return batch
+        def passing(value: Any, context: Any) -> Any:
+            return value
 
-    @transform("sample.caption")
-    def caption(self, caption: str, sample: SampleContext) -> str:
-        return caption
-
-    @transform("sample.pixels")
-    def pixels(self, pixels: "Tensor", sample: SampleContext) -> "Tensor":
-        return pixels
-
-    @build("weight")
-    def weight(self, weight: Any, parts: StepParts) -> Any:
-        return weight
+        return passing if spec.kind != "notification" else wait if spec.allows_async else look
 
 
 class RecordAll(Plugin):

@@ -25,6 +25,8 @@ def complaint(guard: Any, work: Callable[[], object]) -> str | None:
     [
         (random.random, "random"),
         (lambda: numpy.random.rand(), "numpy.random"),
+        (lambda: numpy.random.seed(1), "numpy.random"),
+        (lambda: numpy.random.randn(2), "numpy.random"),
         (lambda: torch.rand(1), "torch"),
         (lambda: torch.manual_seed(1), "torch"),
         (lambda: random.seed(1), "random"),
@@ -50,6 +52,23 @@ def test_draws_from_a_generator_of_ones_own_are_nobodys_business() -> None:
         torch.rand(1, generator=torch.Generator())
 
     assert complaint(GlobalRandomness(), draw) is None
+
+
+def test_a_draw_that_only_moves_on_among_numpys_words_is_named() -> None:
+    numpy.random.rand()  # the first of all makes them anew
+    assert complaint(GlobalRandomness(), numpy.random.rand) is not None
+
+
+def test_a_draw_is_named_when_numpys_generator_has_been_replaced() -> None:
+    before = numpy.random.get_bit_generator()
+    try:
+        numpy.random.set_bit_generator(numpy.random.PCG64(1))
+        assert complaint(GlobalRandomness(), lambda: None) is None
+        said = complaint(GlobalRandomness(), numpy.random.rand)
+    finally:
+        numpy.random.set_bit_generator(before)
+    assert said is not None
+    assert "of numpy.random," in said
 
 
 def other_threads() -> None:

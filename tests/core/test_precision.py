@@ -2,17 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from core.device import set_tf32
+from core.encoding import encode_pictures
 from core.errors import NonFiniteError
 from core.gradient_scale import GradientScale
 from core.step import Step
-from tests.core.test_step import Recorder
+from events.payloads import Batch
+from tests.core.watching_steps import Recorder
 from tests.small_runs import Run, assert_same_state
 
 HERE = "tests.core.plugins_for_precision"
@@ -175,6 +177,27 @@ def test_channels_last_lays_out_weights_and_activations_and_comes_out_close(trai
     assert all(watched(last).entering)
     for name, tensor in weights(plain).items():
         torch.testing.assert_close(weights(last)[name], tensor, rtol=1e-3, atol=1e-3)
+
+
+def test_the_vae_has_its_channels_innermost_and_latents_lie_as_any_tensor(
+    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels are faster so, and caches and other modules take what they know."""
+    layouts: set[bool] = set()
+    take = Step.take
+
+    def look(self: Step, batches: Sequence[Batch], steps_taken: int) -> dict[str, float]:
+        vae = self._family.modules["vae"]
+        layouts.update(
+            one.is_contiguous(memory_format=torch.channels_last) for one in vae.parameters() if one.ndim == 4
+        )
+        assert batches[0].pixels is not None
+        assert all(part.is_contiguous() for part in encode_pictures(self._family, batches[0].pixels))
+        return take(self, batches, steps_taken)
+
+    monkeypatch.setattr(Step, "take", look)
+    train("train.steps=1")
+    assert layouts == {True}
 
 
 def test_channels_last_is_resumed_bit_for_bit(train: Callable[..., Run]) -> None:

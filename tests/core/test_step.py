@@ -1,4 +1,4 @@
-"""The step is closed: it dispatches nothing, weighs each image once, and never lets a bad number touch a weight."""
+"""The step weighs each image once, and never lets a bad number touch a weight; that it is closed is in test_closed_step.py."""
 
 import json
 import math
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.errors import NonFiniteError
 from core.step import Step
@@ -20,63 +19,6 @@ HERE = "tests.core.plugins_for_tests"
 def plugin(kind: str, **settings: object) -> str:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     return f'\n[[plugins]]\nuse = "{HERE}.{kind}"\n{lines}'
-
-
-class Recorder(TorchDispatchMode):
-    """Notes every ATen operator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def operators(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The operators of every step taken, one list a step."""
-    steps: list[list[str]] = []
-    take = Step.take
-
-    def recorded(self: Step, batches, steps_taken):  # type: ignore[no-untyped-def]
-        with Recorder() as recorder:
-            rates = take(self, batches, steps_taken)
-        steps.append(recorder.names)
-        return rates
-
-    monkeypatch.setattr(Step, "take", recorded)
-    return steps
-
-
-def test_the_same_operators_run_with_no_plugin_and_with_twenty(
-    train: Callable[..., Run], operators: list[list[str]]
-) -> None:
-    bare = train("run.name=bare", "train.steps=4")
-    without = [list(names) for names in operators]
-    operators.clear()
-    twenty = "".join(plugin("NoOp", name=f"noop{number}") for number in range(20))
-    full = train("run.name=full", "train.steps=4", plugins=twenty)
-    assert operators == without
-    assert len(without[0]) > 500
-    left, right = bare.state()["weights.safetensors"], full.state()["weights.safetensors"]
-    assert all(torch.equal(tensor, right[name]) for name, tensor in left.items())  # type: ignore[attr-defined,index]
-
-
-def test_a_step_reads_no_number_from_the_device(train: Callable[..., Run], operators: list[list[str]]) -> None:
-    train("train.steps=2")
-    assert not [name for names in operators for name in names if "_local_scalar_dense" in name or "is_nonzero" in name]
-
-
-def test_an_emit_within_it_raises(train: Callable[..., Run]) -> None:
-    with pytest.raises(Exception, match=r"run\.close was emitted between the first forward"):
-        train("train.steps=2", plugins=plugin("EmitInStep"))
-
-
-def test_the_bus_is_open_again_after_it(train: Callable[..., Run]) -> None:
-    run = train("train.steps=2", plugins=plugin("Counter"))
-    assert run.bus.plugins["Counter"].counts["steps"] == 2  # type: ignore[union-attr]
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -206,17 +148,6 @@ def test_torchs_global_randomness_is_neither_read_nor_moved(train: Callable[...,
 def test_bf16_trains_and_keeps_float32_weights(train: Callable[..., Run]) -> None:
     run = train("train.steps=2", "train.precision=bf16")
     assert {tensor.dtype for tensor in weights(run).values() if tensor.is_floating_point()} == {torch.float32}
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # torch's tracer
-def test_denoiser_and_loss_compile_whole_and_give_the_same_numbers(
-    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = train("run.name=plain", "train.steps=2")
-    compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend="eager", **options))
-    compiled = train("run.name=compiled", "train.steps=2", "train.compile=true")
-    assert_same_state(compiled, plain)
 
 
 def test_learning_rates_follow_the_step_and_not_the_round(train: Callable[..., Run]) -> None:

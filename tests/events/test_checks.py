@@ -81,8 +81,14 @@ def test_no_value_on_the_device_is_read() -> None:
         pixels=BATCH.pixels.to("meta"), weight=BATCH.weight.to("meta"),
         tokens={name: ids.to("meta") for name, ids in BATCH.tokens.items()},
     )  # fmt: skip
-    assert BATCH_DEVICE.check(ghost, ghost) is None
+    assert BATCH_DEVICE.check(ghost, replace(ghost)) is None
     assert "got Tensor[2, 3, 4, 4] float32 on cpu" in (BATCH_DEVICE.check(ghost, BATCH) or "")
+
+
+def test_a_batch_on_the_device_that_is_only_handed_on_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its tensors would be held against itself, at every plugin and step."""
+    monkeypatch.setattr(checks, "_same_shape", None)
+    assert BATCH_DEVICE.check(BATCH, BATCH) is None
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), "1", None])

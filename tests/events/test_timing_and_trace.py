@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from events import Plugin, on, transform
+from events import Notification, Plugin, on, transform
 from events.bus import Bus, Tally
 from events.catalogue import EPOCH_END, METRICS_READY, SAMPLE_CAPTION, STEP_END
 from events.errors import PluginError
@@ -95,6 +96,40 @@ def test_what_workers_tell_is_added(attach: Attach) -> None:
     bus.add_tally(key, Tally(calls=2, seconds=1.0, slowest_seconds=0.75))
     bus.add_tally(key, Tally(calls=1, seconds=0.5, slowest_seconds=0.5))
     assert bus.tallies[key] == Tally(calls=3, seconds=1.5, slowest_seconds=0.75)
+
+
+def test_all_handlers_together_have_a_tally_without_what_workers_tell(attach: Attach) -> None:
+    bus = attach(Watcher())
+    bus.time_handlers()
+    bus[EPOCH_END].emit(epoch_end())
+    bus[SAMPLE_CAPTION].apply("a", sample_context())
+    bus.add_tally(("Watcher", "sample.caption", "Watcher.shout"), Tally(calls=2, seconds=9.0))
+    taken = sum(tally.seconds for tally in bus.tallies.values()) - 9.0
+    assert (bus.handled.calls, bus.handled.seconds) == (2, pytest.approx(taken))
+
+
+def test_there_a_handler_that_emits_counts_once_with_those_it_calls(attach: Attach) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Told:
+        pass
+
+    told = Notification(name="teller.told", meaning="Something was told.", payload=Told)
+
+    class Teller(Plugin):
+        declares = (told,)
+
+        @on("epoch.end")
+        def tell(self, event: Any) -> None:
+            self.bus[told].emit(Told())
+
+        @on("teller.told")
+        def hear(self, event: Told) -> None: ...
+
+    bus = attach((Teller(name="teller"), {}))
+    bus.time_handlers()
+    bus[EPOCH_END].emit(epoch_end())
+    assert bus.tallies["teller", "teller.told", "Teller.hear"].calls == 1
+    assert (bus.handled.calls, bus.handled.seconds) == (1, bus.tallies["teller", "epoch.end", "Teller.tell"].seconds)
 
 
 def test_a_slow_handler_is_named_with_its_seconds(attach: Attach, caplog: Any) -> None:

@@ -19,9 +19,11 @@ from safetensors import safe_open
 
 import tests.families.tiny
 from core.config import ModelTable
+from core.data import padding
 from core.errors import ConfigError
 from core.families import Family, float_state, known_families, load_family, name_of
-from events.payloads import Prompt
+from core.step import Step
+from events.payloads import Batch, Conditioning, Prompt
 from tests.families.comparing import assert_same_weights
 from tests.families.tiny.kind import SIDES, Tiny
 from tests.small_runs import NAMES, PICTURES, Run, assert_same_state
@@ -150,6 +152,37 @@ def test_the_denoiser_is_called_as_by_the_stock_pipeline(tiny: Tiny, stock: Any,
     assert len(seen) == 2
 
 
+def test_padding_that_it_looks_away_from_can_be_cut_off(
+    tiny: Tiny, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly the families that say so predict the same without it, and with anything else in its place."""
+    monkeypatch.setattr(padding, "STEP", 1)
+    with torch.no_grad():
+        whole = family.encode_text(family.tokenize(CAPTIONS[:2]))
+        if padding.MASK not in whole:
+            assert not family.ignores_padding
+            return
+        entries = [{name: part[row] for name, part in whole.items()} for row in range(2)]
+        short = {name: torch.stack([entry[name] for entry in padding.without_padding(entries)]) for name in whole}
+        assert short["embeddings"].shape[1] < whole["embeddings"].shape[1]
+        predictions = [predicted(family, conditioning) for conditioning in (whole, short, refilled(whole))]
+    is_same = all(torch.allclose(one, predictions[0], rtol=1e-4, atol=1e-5) for one in predictions[1:])
+    assert is_same == family.ignores_padding
+
+
+def predicted(family: Family, conditioning: Conditioning) -> torch.Tensor:
+    """For latents of zeros, at the same time."""
+    latents, _ = family.encode_images(torch.zeros(2, 3, *SIDES))
+    t = torch.full((2,), 500.0) if family.schedule.prediction == "flow" else torch.full((2,), 500)
+    return family.predict(latents, t, conditioning, torch.tensor([[*SIDES, 0, 0, *SIDES]] * 2))
+
+
+def refilled(conditioning: Conditioning) -> Conditioning:
+    """Other numbers where the mask hides them."""
+    counts = conditioning[padding.MASK].bool()[..., None]
+    return {**conditioning, "embeddings": conditioning["embeddings"].where(counts, 0.5)}
+
+
 def test_nothing_is_read_from_the_device_while_predicting(tiny: Tiny, folder: Path) -> None:
     """Tensors without values stand in for those of a device that must not be waited for."""
     family = load_family(ModelTable(path=folder), seed=0, max_tokens=tiny.max_tokens)
@@ -267,6 +300,31 @@ def test_it_trains_in_half_precision_from_caches_with_recomputed_activations(run
     (line,) = (trained.folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["values"]["loss"] > 0
     assert (trained.folder / "previews/step-000001/grid.png").is_file()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_from_cached_captions_leaves_out_the_padding_it_looks_away_from(
+    run: Train, family: Family, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """All of it is there for a step that is compiled, for one length."""
+    lengths: list[int] = []
+    take = Step.take
+
+    def look(self: Step, batches: Sequence[Batch], steps_taken: int) -> dict[str, float]:
+        lengths.append(batches[0].embeddings["embeddings"].shape[1])
+        return take(self, batches, steps_taken)
+
+    monkeypatch.setattr(padding, "STEP", 1)
+    monkeypatch.setattr(Step, "take", look)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    run(
+        "train.steps=1",
+        f"model.train={json.dumps([family.denoiser])}",
+        "cache.text=true",
+        f"train.compile={json.dumps(compiled)}",
+    )
+    whole = family.encode_text(family.tokenize(CAPTIONS[:1]))["embeddings"].shape[1]
+    assert (lengths[0] < whole) == (family.ignores_padding and not compiled)
 
 
 def test_a_resumed_run_ends_as_the_unbroken_one(run: Train) -> None:

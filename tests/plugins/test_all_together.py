@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.small_runs import Run, assert_same_state
+from tests.small_runs import Run, assert_same_state, reports
 
 PLUGINS = """
 [[plugins]]
@@ -41,12 +40,8 @@ def whole(train: Callable[..., Run]) -> Run:
     return train("run.name=whole", *PREVIEWS, plugins=PLUGINS)
 
 
-def metrics(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_each_leaves_what_it_promises(whole: Run) -> None:
-    assert [line["step"] for line in metrics(whole.folder)] == [2, 4, 6, 7]
+    assert [line["step"] for line in reports(whole.folder)] == [2, 4, 6, 7]
     assert (whole.folder / "previews" / "evolution.png").is_file()
     assert json.loads((whole.folder / "prompt_recall.json").read_text())["pictures"] == 10
     assert list((whole.folder / "tensorboard").glob("events.out.tfevents.*"))
@@ -56,5 +51,5 @@ def test_a_resumed_run_leaves_the_same(whole: Run, train: Callable[..., Run]) ->
     train("train.steps=4", *PREVIEWS, plugins=PLUGINS)
     resumed = train(*PREVIEWS, plugins=PLUGINS)
     assert_same_state(resumed, whole)
-    assert metrics(resumed.folder) == metrics(whole.folder)
+    assert reports(resumed.folder) == reports(whole.folder)
     assert (resumed.folder / "prompt_recall.json").read_text() == (whole.folder / "prompt_recall.json").read_text()

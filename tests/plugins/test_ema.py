@@ -250,6 +250,7 @@ def operators() -> Iterator[set[str]]:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning")
 @pytest.mark.parametrize("place", ["same", "cpu"])
 def test_an_update_on_cuda_waits_for_nothing(place: Literal["same", "cpu"]) -> None:
     torch.cuda.init()

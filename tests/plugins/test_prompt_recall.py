@@ -130,6 +130,15 @@ def test_a_count_spreads_over_the_captions_and_compares_with_every_picture(
     assert (result["count"], result["pictures"], result["chance_per_cent"]) == (2, 4, 25)
 
 
+@pytest.mark.parametrize(("reason", "rendered"), [("start", 2), ("end", 3)])
+def test_the_start_may_be_measured_with_fewer(
+    tmp_path: Path, items: tuple[Item, ...], reason: str, rendered: int
+) -> None:
+    box = PaintBox()
+    measure(tmp_path, items, box, reason=reason, count=3, count_at_start=2)
+    assert len(box.asked) == rendered
+
+
 def test_pictures_of_another_shape_are_left_out(tmp_path: Path, items: tuple[Item, ...]) -> None:
     wide = painted(tmp_path, "wide", COLOURS["red"], size=(128, 64))
     result = measure(tmp_path, (*items, wide), PaintBox())

@@ -55,6 +55,8 @@ class PipelineFamily(ABC):
     """What the denoiser may predict: epsilon, v_prediction, sample, flow."""
     single_files: ClassVar[bool] = False
     """Whether it is known as a single file too, whose `layout` it then has."""
+    ignores_padding: bool = False
+    """Whether the denoiser looks away from tokens that the conditioning's `mask` leaves out."""
     nothing: Mapping[str, Any] = {}
     """Arguments of the pipeline for what this trainer does not use, and settings of its own."""
 
