@@ -16,11 +16,12 @@ from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 from time import perf_counter
+from typing import Any
 
 STEPPING = Path(__file__).with_name("stepping.py")
 WARM_UP = 2
 """Intervals between steps that are not steady yet."""
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5
 LIMIT_SECONDS = 3600.0
 ADOPT_ORPHANS = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2)."""
@@ -43,7 +44,7 @@ class Taken:
     alone_mb: float
     """Largest resident memory of any of its processes."""
     together_mb: float
-    """Largest sum over its processes, what they share counted in each; as seen every 0.2 s."""
+    """Largest sum over its processes, as seen every half second; on Linux what some of them share is divided among these."""
 
     @property
     def first_step_seconds(self) -> float:
@@ -123,7 +124,7 @@ def main() -> None:
 
 
 def look(seen: dict[str, float], is_over: Event) -> None:
-    """Keep the largest sum of resident memory over all that this process has started."""
+    """Keep the largest sum of memory over all that this process has started."""
     import psutil  # type: ignore[import-untyped]  # it has no stubs
 
     own = psutil.Process()
@@ -131,10 +132,16 @@ def look(seen: dict[str, float], is_over: Event) -> None:
         total = 0
         for process in own.children(recursive=True):
             try:
-                total += process.memory_info().rss
+                total += share_of(process)
             except psutil.NoSuchProcess:
                 continue
         seen["together_mb"] = max(seen["together_mb"], total / 1e6)
+
+
+def share_of(process: Any) -> int:
+    """Its resident bytes: pages that are its own, and its part of shared ones, where the system tells (Linux's PSS)."""
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", memory.rss))
 
 
 if __name__ == "__main__":

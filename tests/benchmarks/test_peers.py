@@ -9,10 +9,10 @@ from benchmarks.peers import AGAIN, COLUMNS, THEIRS, Column, Work, compare, meas
 from benchmarks.watched import Taken
 from tests.tiny_models import tiny_pipeline
 
-SLEEP, END_SLEEP, BURN, BALLAST = 0.2, 0.4, 1.0, 200_000_000
+SLEEP, END_SLEEP, BURN, BALLAST = 0.2, 0.4, 0.6, 200_000_000
 """Seconds a step of the peer waits, it waits at the end, and its child computes; bytes that the child holds."""
 PEER = f'''
-import argparse, pathlib, subprocess, sys, time
+import argparse, os, pathlib, subprocess, sys, time
 import torch
 from safetensors.torch import load_file
 
@@ -41,6 +41,7 @@ for _ in range(options.max_train_steps):
 time.sleep({END_SLEEP})
 options.output_dir.mkdir()
 (options.output_dir / "seconds.txt").write_text(str(time.process_time()))
+os._exit(0)  # tidying up would use CPU that is not in that file
 '''
 
 
@@ -70,7 +71,7 @@ def test_a_peer_is_measured_from_its_start_to_its_end_with_the_processes_that_it
     assert 0 < taken.step_cpu_ms < taken.step_ms, "it slept"
     assert 0 < taken.steps_per_second <= 1 / SLEEP
     assert taken.ending_seconds >= END_SLEEP
-    assert taken.cpu_seconds >= own_seconds + 0.9 * BURN, "the child, which nobody waited for, is counted"
+    assert taken.cpu_seconds >= own_seconds + 0.7 * BURN, "the child, which nobody waited for, is counted"
     assert taken.together_mb >= taken.alone_mb + 0.8 * BALLAST / 1e6, "what the child holds is counted"
 
 
