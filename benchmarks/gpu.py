@@ -23,11 +23,13 @@ from xml.etree import ElementTree
 
 from benchmarks.gpu_meter import Measured
 from benchmarks.models import PIXELS, write_medium
+from benchmarks.page import block_in, with_block
 from benchmarks.runs import execute
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "examples" / "emoji" / "pictures"
-BEGIN, END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
+NAME = "gpu"
+"""Of the place on the page."""
 WARM_UP, STEPS = 30, 100
 NO_CUDA = 2
 CONFIG = """
@@ -119,7 +121,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print("torch sees no CUDA device here, so there is nothing to test or measure")
         return NO_CUDA
     if arguments.write:
-        require_markers(arguments.write.read_text(encoding="utf-8"))  # before the minutes that the rest takes
+        block_in(arguments.write.read_text(encoding="utf-8"), NAME)  # before the minutes that the rest takes
     tested = run_tests()
     with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
         config = write_config(Path(folder), write_medium(Path(folder) / "model"))
@@ -128,7 +130,7 @@ def main(words: Sequence[str] | None = None) -> int:
     print(block)
     if arguments.write:
         page = arguments.write.read_text(encoding="utf-8")
-        arguments.write.write_text(with_block(page, card(), block), encoding="utf-8")
+        arguments.write.write_text(with_card(page, card(), block), encoding="utf-8")
     return int(bool(tested.failed) or any(isinstance(one, str) for _, one in rows))
 
 
@@ -244,25 +246,16 @@ def block_of(card: str, facts: str, tested: Verdict, rows: Sequence[tuple[str, M
     return "\n".join(lines)
 
 
-def with_block(page: str, card: str, block: str) -> str:
+def with_card(page: str, card: str, block: str) -> str:
     """The page with the block between its two markers, in place of the block of the same card or behind those of others."""
-    require_markers(page)
-    before, _, rest = page.partition(BEGIN)
-    held, _, after = rest.partition(END)
-    blocks = [f"### {one.strip()}" for one in f"\n{held.strip()}".split("\n### ")[1:]]
+    held = block_in(page, NAME).strip()
+    blocks = [f"### {one.strip()}" for one in f"\n{held}".split("\n### ")[1:]]
     headings = [one.partition("\n")[0] for one in blocks]
     if f"### {card}" in headings:
         blocks[headings.index(f"### {card}")] = block
     else:
         blocks.append(block)
-    between = "\n\n".join(blocks)
-    return f"{before}{BEGIN}\n\n{between}\n\n{END}{after}"
-
-
-def require_markers(page: str) -> None:
-    """Raises ValueError for a page that does not have each marker once, in order."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"the page needs a line {BEGIN} and after it a line {END}, once each")
+    return with_block(page, NAME, "\n\n".join(blocks))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,8 @@ Each run trains for real, with the plugins that a config names by default, on on
 counts; CPU time is that of the process with all its threads, and wall time is there to show waiting.
 """
 
-import contextlib
-import io
 import json
-import logging
 import shutil
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +14,7 @@ from benchmarks.bare_loop import WARM_UP, BareLoop
 from benchmarks.figures import Figure, Options, Section, figure, ratios
 from benchmarks.models import PIXELS, copy_starter, write_medium
 from benchmarks.pictures import photograph, sources
+from benchmarks.runs import execute
 
 COUNT = 24
 """Pictures of the medium model's data."""
@@ -151,19 +147,9 @@ def columns(pairs: list[tuple[float, float]]) -> Times:
 
 def train(case: Case, place: Path, steps: int) -> BareLoop:
     """A run of its own with the bare loop in it."""
-    import run
-    from core.run_folder import find_run
-    from core.session import Session, configure
-
     path = place / "config.toml"
     path.write_text(config_text(case, place, steps))
-    with quiet():
-        loaded = run.load(path, [])
-        bus, source = run.assemble_bus(loaded, path)
-        loaded = configure(bus, loaded, str(path))
-        folder = find_run(loaded, fresh=True)
-        Session(loaded, bus, source, folder).execute()
-    shutil.rmtree(folder.path)
+    bus = execute(path)
     loop = bus.plugins["BareLoop"]
     assert isinstance(loop, BareLoop)
     return loop
@@ -191,22 +177,6 @@ def config_text(case: Case, place: Path, steps: int) -> str:
     if not case.is_cached:
         used += f"pictures = {json.dumps(str(place / 'data'))}\nbatch_size = 4\nside = {PIXELS}\n"
     return CONFIG.format(**words) + used
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without what a run prints."""
-    logging.disable(logging.WARNING)
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 SECTION = Section(

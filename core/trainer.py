@@ -125,6 +125,8 @@ class Trainer:
         """Train until the run is complete or asked to stop; returns which."""
         self._pace.begin(self.position)
         self._act_on_requests()
+        if not self._is_over():
+            self.loader.begin()  # workers get ready while the first previews are rendered
         if self.position.step == 0 and not self._is_over():
             self._rewind.prepare(self.position)
             self.artefacts.at_start()

@@ -39,10 +39,12 @@ class Loader:
 
         Raises PluginError or DataError for what failed while a batch was made, naming the plugin or the file.
         """
-        if self._workers is None:
-            self._workers = Workers(self.room, self.settings, pin_memory=self.pin_memory)
-        for loaded in self._workers.over(plan):
+        for loaded in self._opened().over(plan):
             yield self._accept(loaded)
+
+    def begin(self) -> None:
+        """Start the workers, so that they are ready when the first batch is asked for."""
+        self._opened().begin()
 
     def close(self) -> None:
         """End the workers."""
@@ -50,6 +52,11 @@ class Loader:
             self._workers.close()
         self._workers = None
         self.room.close()
+
+    def _opened(self) -> "Workers[Keys, Result]":
+        if self._workers is None:
+            self._workers = Workers(self.room, self.settings, pin_memory=self.pin_memory)
+        return self._workers
 
     def _accept(self, loaded: Result) -> Batch:
         if isinstance(loaded, Missing) and self.refill is not None:

@@ -55,6 +55,11 @@ class Workers(Generic[T, R]):
         """What ended the receiving thread, if anything did."""
         self._receiver: threading.Thread | None = None
 
+    def begin(self) -> None:
+        """Start the processes, which get ready by themselves; `over` does it where nobody has."""
+        if self._settings.workers and not self._workers:
+            self._open()
+
     def over(self, tasks: Iterable[T]) -> Iterator[R]:
         """The result of each task, in order; what was asked before and not taken is dropped.
 
@@ -65,8 +70,7 @@ class Workers(Generic[T, R]):
             for task in tasks:
                 yield self._taken(self._pinned(self._room[task]))
             return
-        if not self._workers:
-            self._open()
+        self.begin()
         with self._news:
             self._first = self._next
             self._results.clear()

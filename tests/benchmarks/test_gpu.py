@@ -8,8 +8,6 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu import (
-    BEGIN,
-    END,
     FORMS,
     Form,
     Verdict,
@@ -17,14 +15,16 @@ from benchmarks.gpu import (
     main,
     measure,
     read_report,
-    with_block,
+    with_card,
     write_config,
 )
 from benchmarks.gpu_meter import Measured
+from benchmarks.page import markers
 from core.config_file import load_config
 from plugins.loading import plugin_problems
 from tests.small_runs import ROOT
 
+BEGIN, END = markers("gpu")
 PAGE = f"# Page\n\nBefore.\n\n{BEGIN}\n\nNone yet.\n\n{END}\n\nAfter.\n"
 MEASURED = Measured(
     steps_per_second=50.04, images_per_second=200.2, step_ms=19.96, peak_bytes=3 << 29, first_seconds=1.26
@@ -51,31 +51,31 @@ def test_without_cuda_it_says_so_in_a_line_and_exits_with_2(
 
 
 def test_the_first_block_takes_the_place_of_what_says_that_there_is_none() -> None:
-    assert with_block(PAGE, "A", block("A")) == f"# Page\n\nBefore.\n\n{BEGIN}\n\n{block('A')}\n\n{END}\n\nAfter.\n"
+    assert with_card(PAGE, "A", block("A")) == f"# Page\n\nBefore.\n\n{BEGIN}\n\n{block('A')}\n\n{END}\n\nAfter.\n"
 
 
 def test_another_card_gets_a_block_of_its_own_and_the_same_card_a_new_one() -> None:
-    page = with_block(with_block(PAGE, "A", block("A")), "B", block("B"))
+    page = with_card(with_card(PAGE, "A", block("A")), "B", block("B"))
     assert page.index("### A") < page.index("### B")
-    again = with_block(page, "A", block("A", "60"))
+    again = with_card(page, "A", block("A", "60"))
     assert again == page.replace("| 50 |", "| 60 |", 1)
-    assert with_block(again, "A", block("A", "60")) == again
+    assert with_card(again, "A", block("A", "60")) == again
 
 
 def test_a_card_whose_name_begins_like_anothers_is_another() -> None:
-    page = with_block(with_block(PAGE, "A 80GB", block("A 80GB")), "A", block("A"))
+    page = with_card(with_card(PAGE, "A 80GB", block("A 80GB")), "A", block("A"))
     assert page.count("### A\n") == page.count("### A 80GB\n") == 1
 
 
 @pytest.mark.parametrize("page", ["# Page\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", PAGE + PAGE])
 def test_a_page_without_its_markers_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match="needs a line <!-- gpu:begin -->"):
-        with_block(page, "A", block("A"))
+        with_card(page, "A", block("A"))
 
 
 def test_the_page_on_performance_has_them() -> None:
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert "### A\n" in with_block(page, "A", block("A"))
+    assert "### A\n" in with_card(page, "A", block("A"))
 
 
 def test_the_tests_that_failed_are_named_once_each() -> None:

@@ -1,14 +1,18 @@
 """Whole runs over data as users have it: bad files, folders of other trainers, several sizes, other worker counts."""
 
+import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from core.artefacts import Artefacts
 from core.errors import ConfigError, DataError
+from core.step import Step
+from events.payloads import Batch
 from tests.small_runs import Run, assert_same_state
 
 Train = Callable[..., Run]
@@ -35,6 +39,28 @@ def add_bad_files(folder: Path) -> int:
     image.save(folder / "zzz.png")
     (folder / "zzz.txt").write_bytes("größe".encode("latin-1"))
     return 7
+
+
+def test_workers_get_ready_while_the_first_previews_are_rendered(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the ones that load the batches, and there are no others."""
+    there: list[list[int | None]] = []
+    at_start, take = Artefacts.at_start, Step.take
+
+    def look_at_start(self: Artefacts) -> None:
+        there.append([child.pid for child in multiprocessing.active_children()])
+        at_start(self)
+
+    def look(self: Step, batches: Sequence[Batch], steps_taken: int) -> dict[str, float]:
+        there.append([child.pid for child in multiprocessing.active_children()])
+        return take(self, batches, steps_taken)
+
+    monkeypatch.setattr(Artefacts, "at_start", look_at_start)
+    monkeypatch.setattr(Step, "take", look)
+    train("data.workers=1", "train.steps=1")
+    assert [len(pids) for pids in there] == [1, 1]
+    assert there[0] == there[1]
 
 
 def test_a_run_with_bad_files_is_the_run_without_them_bit_for_bit(
