@@ -12,7 +12,7 @@ from events.payloads import SampleKey
 
 from ..config import DataTable
 from ..errors import ConfigError
-from .table import ItemTable
+from .table import ItemTable, mapped
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -82,7 +82,7 @@ class Geometry:
     @staticmethod
     def open(items: ItemTable, sizes: tuple[Size, ...], place: Path) -> "Geometry":
         """Map what `store` wrote."""
-        index = numpy.load(place / "sizes.npy", mmap_mode="r")
+        index = mapped(place / "sizes.npy")
         return Geometry(items=items, sizes=sizes, index=index, place=place)
 
     def __reduce__(self) -> Any:

@@ -56,7 +56,7 @@ class ItemTable(Sequence[Item]):
     @staticmethod
     def open(place: Path) -> "ItemTable":
         """Map what `store` wrote."""
-        records = numpy.load(place / "records.npy", mmap_mode="r")
+        records = mapped(place / "records.npy")
         with open(place / "text", "rb") as file:
             text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(records) else b""
         return ItemTable(records, text, json.loads((place / "folders.json").read_text(encoding="utf-8")), place)
@@ -244,6 +244,14 @@ class _Writer:
             self._folders.setdefault((*folder, item.caption_from), len(self._folders)),
             name if usual else [item.id, path], item.caption, _mask_text(item), settings, dict(item.extras),
         ]  # fmt: skip
+
+
+def mapped(path: Path) -> Any:
+    """An array that lies in a file, read where it is asked for.
+
+    As a plain array: numpy's class for mapped ones does work at each element that is taken.
+    """
+    return numpy.load(path, mmap_mode="r").view(numpy.ndarray)
 
 
 def _mask_text(item: Item) -> str:

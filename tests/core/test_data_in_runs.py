@@ -41,9 +41,7 @@ def add_bad_files(folder: Path) -> int:
     return 7
 
 
-def test_workers_get_ready_while_the_first_previews_are_rendered(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_get_ready_while_the_first_previews_are_rendered(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are the ones that load the batches, and there are no others."""
     there: list[list[int | None]] = []
     at_start, take = Artefacts.at_start, Step.take

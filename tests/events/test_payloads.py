@@ -138,3 +138,12 @@ def test_a_step_names_its_samples_and_captions_over_all_rounds() -> None:
     event = testing.step_start(one, two)
     assert event.captions == ("a", "b", "c", "d")
     assert event.sample_ids == one.sample_ids + two.sample_ids == testing.step_end(one, two).sample_ids
+
+
+def test_a_handlers_own_context_is_the_samples_but_for_its_random_streams() -> None:
+    whole = testing.sample_context(epoch=3, repeat=1, caption="a red heart", extras={"shade": 2})
+    own = whole.for_handler("gamma", "sample.image")
+    for field in fields(whole):
+        if field.name != "rng":
+            assert getattr(own, field.name) == getattr(whole, field.name), field.name
+    assert own.rng.place == (*whole.rng.place, "gamma", "sample.image")
