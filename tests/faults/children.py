@@ -65,7 +65,8 @@ class Child:
 
 def start_own_workers() -> None:
     """In a fork: a server of loader workers that was started before is no child of this process; have another one."""
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]  # there is no public way to forget one
+    module: Any = forkserver
+    server = module._forkserver  # there is no public way to forget one
     if server._forkserver_pid is None:
         return
 
@@ -74,6 +75,7 @@ def start_own_workers() -> None:
         del server.ensure_running
         server.__init__()
         server.set_forkserver_preload(modules)
+        module.ensure_running = server.ensure_running
         server.ensure_running()
 
-    server.ensure_running = ensure_running
+    module.ensure_running = server.ensure_running = ensure_running

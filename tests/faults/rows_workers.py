@@ -132,7 +132,7 @@ def _warm_workers() -> None:
 def _use_warm_workers() -> None:
     """In a run: do not look for a server of its own."""
     server: Any = multiprocessing.forkserver
-    server._forkserver.ensure_running = lambda: None
+    server.ensure_running = server._forkserver.ensure_running = lambda: None
     os.environ["SIGNALBOX_TRAINS"] = str(os.getpid())
 
 
