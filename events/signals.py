@@ -213,18 +213,23 @@ class NotificationSignal(Signal, Generic[Event]):
         """
         if self._gate.closed:
             self._refuse()
-        calls = iter(self.chain)
-        call: Receiver | None = None
-        failed: PluginError | None = None
-        while True:  # goes round again only after a failure
+        chain, call = self.chain, None
+        try:
+            for call in chain:
+                call(event)
+        except BaseException as error:
+            if call is None:  # interrupted before the first
+                raise
+            self._emit_to_rest(chain, call, error, event)
+
+    def _emit_to_rest(self, chain: tuple[Receiver, ...], call: Receiver, error: BaseException, event: Event) -> None:
+        """Tell those behind one that failed; raises what there is to be raised then."""
+        failed = self._failure_of(call, error, event, None)
+        for later in chain[chain.index(call) + 1 :]:
             try:
-                for call in calls:
-                    call(event)
-                break
-            except BaseException as error:
-                if call is None:  # interrupted before the first
-                    raise
-                failed = self._failure_of(call, error, event, failed)
+                later(event)
+            except BaseException as another:
+                failed = self._failure_of(later, another, event, failed)
         if failed is not None:
             raise failed
 
