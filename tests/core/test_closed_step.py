@@ -127,8 +127,16 @@ def own(calls: Calls) -> Calls:
 
 
 def test_a_step_reads_no_number_from_the_device(train: Callable[..., Run]) -> None:
-    with in_closed_region(lambda steps_taken: SyncDetector()):
+    detector, steps = SyncDetector(), list[int]()
+
+    def watch(steps_taken: int) -> SyncDetector:
+        steps.append(steps_taken)
+        return detector
+
+    with in_closed_region(watch):
         train("train.steps=2", "log.every_steps=1")
+    assert steps == [0, 1]
+    assert detector.found == []
 
 
 @pytest.mark.parametrize("kind", WITH_ALL_OBJECTIVES.values(), ids=WITH_ALL_OBJECTIVES.keys())
