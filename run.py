@@ -81,7 +81,7 @@ def train(
         return
     session = Session(
         loaded, bus, source, folder, accept_data_change=accept_dataset_change, trace=trace_events,
-        profiled_steps=profile_steps or PROFILED_STEPS * profile,
+        profiled_steps=profile_steps or PROFILED_STEPS * profile, command=command_again(),
     )  # fmt: skip
     try:
         outcome = session.execute()
@@ -295,8 +295,12 @@ def print_outcome(outcome: "Outcome", bus: "Bus", config: "Config") -> None:
     for what, path in outcome.results:
         typer.echo(f"  {what:<10}{path}")
     if outcome.reason != "complete":
-        words = [word for word in sys.argv[1:] if word != "--fresh"]
-        typer.echo(f"go on with: python run.py {shlex.join(words)}")
+        typer.echo(f"go on with: {shlex.join(command_again())}")
+
+
+def command_again() -> list[str]:
+    """What goes on with the run that this command began."""
+    return ["python", "run.py", *(word for word in sys.argv[1:] if word != "--fresh")]
 
 
 def main() -> int:

@@ -40,11 +40,12 @@ from .config import Config, ModelTable, PluginSource
 from .data.loader import Loader
 from .data.maker import MakerSettings, SampleMaker
 from .data.samples import Missing, SampleRoom
-from .data.sets import DataSet, DataSets, FoundSets, find_sets, prepare_sets
+from .data.sets import DataSet, DataSets, FoundSets, count_buckets, find_sets, prepare_sets
 from .device import Device, channels_innermost
 from .export import DTYPES
 from .families import Family, load_family, require_exportable, trained_modules
 from .fused_backward import FusedBackward
+from .history.recording import Recorder
 from .idle import IdleModules
 from .learning_rate import learning_rate_factor
 from .metrics import MetricsRing
@@ -86,6 +87,8 @@ class Assembly:
     folder: RunFolder
     trace: Path | None
     spent: TimeSpent
+    recorder: Recorder | None = None
+    """Writes what the run trains on, for those who look at it later."""
     accept_data_change: bool = False
     """Go on though the data is not what the checkpoint was made with."""
     _device: Device | None = None
@@ -102,6 +105,7 @@ class Assembly:
     def build_trainer(self, found: FoundSets) -> Trainer:
         """Load the model, compose the step and take back the checkpoint, if there is one."""
         config, (family, device, sets, trained) = self.config, self._load(found)
+        self._record(sets)
         metrics = MetricsRing(device.device, config.log.every_steps)
         step = self._compose_step(family, device, trained, metrics)
         live = LiveState(modules=MappingProxyType(family.modules), optimizer=trained.optimizer)
@@ -127,6 +131,14 @@ class Assembly:
             loader=loaders[""], step=step, metrics=metrics, live=live, position=position, artefacts=artefacts,
             mark=self._mark, spent=self.spent,
         )  # fmt: skip
+
+    def _record(self, sets: DataSets) -> None:
+        if self.recorder is not None:
+            self.recorder.data(
+                items=len(sets.training.items), without_caption=sets.without_caption,
+                buckets=count_buckets(sets.training), problems=sets.problems,
+                validation={name: len(one.items) for name, one in sets.validation.items()},
+            )  # fmt: skip
 
     def open_caches(self, found: FoundSets) -> Caches:
         """The caches as training would use them, before anything is encoded."""

@@ -21,6 +21,7 @@ from .config import PreviewTable
 from .errors import ConfigError
 from .families import Family
 from .grid import CELL_PIXELS, Block, labelled_page
+from .history.recording import write_round
 from .idle import IdleModules
 from .prompts import PromptEntry, complete, read_prompts, setting_problems
 
@@ -115,6 +116,7 @@ class Previews:
                 page = _grid(prompts, pictures, title=f"{self._run.name}, step {step}")
                 page.save(folder / "grid.png")
                 grid = folder / "grid.png"
+            write_round(folder, step=step, reason=reason, prompts=prompts, paths=paths)
         except PluginError:
             raise
         except Exception as error:

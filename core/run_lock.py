@@ -14,6 +14,8 @@ from .errors import ConfigError
 
 log = logging.getLogger("signalbox.run")
 LOCK, OWNER = "run.lock", "run.owner.json"
+BLINK_SECONDS = 0.3
+"""How long to try: whoever looks whether a run is held holds it for a moment."""
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def locked(folder: Path) -> Generator[None, None, None]:
     """
     lock = FileLock(folder / LOCK, mode=0o600)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=BLINK_SECONDS, poll_interval=0.05)
     except Timeout:
         raise ConfigError(
             "run", [f"{folder} is being trained by {_owner(folder)}; wait for it, or use --fresh"]

@@ -1,6 +1,7 @@
 """One session of a run: assemble the parts, train, and whatever happens, end in good order."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from events.watchdog import watching
 from .assembly import Assembly
 from .config import Config, PluginSource
 from .config_file import redactor_of, to_toml, validate
-from .errors import ConfigError, DataError, OutOfMemoryError
+from .errors import PLUGIN_EXIT_CODE, ConfigError, DataError, OutOfMemoryError, TrainerError
+from .history.recording import Recorder
 from .interrupt import Interruption, stop_on_signals
 from .log import log_to_file
 from .plan_text import plan_lines
@@ -92,8 +94,12 @@ class Session:
         accept_data_change: bool = False,
         trace: Path | None = None,
         profiled_steps: int = 0,
+        command: Sequence[str] = (),
     ) -> None:
-        """`config` is as `configure` returned it; the bus has every plugin attached and is sealed."""
+        """`config` is as `configure` returned it; the bus has every plugin attached and is sealed.
+
+        `command` is what a user types to go on with the run.
+        """
         self.interruption = Interruption()
         self._bus = bus
         self._folder = folder
@@ -110,6 +116,7 @@ class Session:
             data_roots=tuple(str(root) for root in self.config.data.roots),
         )
         self._control = Control()
+        self._recorder = Recorder(folder.path, bus=bus, redactor=redactor_of(self.config), command=command)
         self._assembly = Assembly(
             config=self.config,
             run=self.run,
@@ -120,6 +127,7 @@ class Session:
             accept_data_change=accept_data_change,
             trace=trace,
             spent=self.spent,
+            recorder=self._recorder,
         )
 
     def execute(self) -> Outcome:
@@ -163,12 +171,14 @@ class Session:
             self._stage = "export"
             self._finish(self._trainer, reason)
             grace_seconds = GRACE_SECONDS
+            self._record_end(reason=reason)
             return reason
         except BaseException as error:
             log.error("the run ends with an error (%s): %s", self._stage, error)
             self._rescue(error)
             self._wait_for_checkpoint(error)
             self._tell_error(error)
+            self._record_end(error=error)
             raise
         finally:
             self._close(grace_seconds)
@@ -206,6 +216,7 @@ class Session:
             log.info("plugins that are left out (enabled = false, or --no-plugins): %s", ", ".join(left_out))
         log.info("plan:%s", "".join(f"\n{line}" for line in plan_lines(self._bus)) or " no plugin handles anything")
         (folder.path / "config.toml").write_text(to_toml(self.config), encoding="utf-8")
+        self._recorder.begin(first_step=step, steps=self.run.steps)
         if self._bus[RUN_START].chain:
             tables: Any = MappingProxyType(self.config.model_dump(mode="json"))
             self._bus[RUN_START].emit(RunStart(run=self.run, config=tables, resumed_step=step, control=self._control))
@@ -229,8 +240,18 @@ class Session:
 
     def _tell_error(self, error: BaseException) -> None:
         if self._bus[RUN_ERROR].chain:
-            step = self._trainer.position.step if self._trainer else 0
-            self._bus[RUN_ERROR].emit(RunError(run=self.run, step=step, error=error, where=self._stage))
+            self._bus[RUN_ERROR].emit(RunError(run=self.run, step=self._step, error=error, where=self._stage))
+
+    def _record_end(self, *, reason: str = "", error: BaseException | None = None) -> None:
+        """Before run.close, whose handlers may want to read it."""
+        self._recorder.end(
+            step=self._step, seconds=self.spent.seconds(), reason=reason, error=error, stage=self._stage,
+            exit_code=self.interruption.exit_code if error is None else exit_code_of(error),
+        )  # fmt: skip
+
+    @property
+    def _step(self) -> int:
+        return self._trainer.position.step if self._trainer else 0
 
     def _rescue(self, error: BaseException) -> None:
         """Save what was trained when the error left it whole, so that nothing is lost."""
@@ -260,6 +281,15 @@ class Session:
         if self._bus[RUN_CLOSE].chain:
             self._bus[RUN_CLOSE].emit(RunClose(run=self.run))
         self._bus.close(grace_seconds=grace_seconds)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """What the process ends with for an error that nobody mends; 130 for an interruption, 1 for one of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, PluginError):
+        return PLUGIN_EXIT_CODE
+    return error.exit_code if isinstance(error, TrainerError) else 1
 
 
 GRACE_SECONDS, FAILED_GRACE_SECONDS = 60.0, 5.0

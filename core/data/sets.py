@@ -53,6 +53,8 @@ class DataSets:
     training: DataSet
     validation: Mapping[str, DataSet]
     problems: tuple[Problem, ...]
+    without_caption: int = 0
+    """Items that are trained on with an empty caption."""
 
     def named(self) -> dict[str, DataSet]:
         """All of them, the one that is trained on as ""."""
@@ -110,7 +112,8 @@ def prepare_sets(found: FoundSets, side: DataSide, config: Config, bus: Bus, run
     counts = count_buckets(training)
     shown = ", ".join(f"{width}x{height}: {count}" for (width, height), count in counts.items())
     log.info("%d pictures in %d buckets (%s), %d set aside", len(training.items), len(counts), shown, len(problems))
-    look_at_words(training.items, side).tell(side.token_limit)
+    words = look_at_words(training.items, side)
+    words.tell(side.token_limit)
     for name, one in validation.items():
         log.info("validation set %s: %d pictures", name, len(one.items))
     masks = sum(bool(item.mask) for item in training.items) if config.data.masks != "none" else 0
@@ -126,7 +129,7 @@ def prepare_sets(found: FoundSets, side: DataSide, config: Config, bus: Bus, run
                 validation={name: len(one.items) for name, one in validation.items()},
             )
         )  # fmt: skip
-    return DataSets(training=training, validation=validation, problems=problems)
+    return DataSets(training=training, validation=validation, problems=problems, without_caption=words.empty)
 
 
 def count_buckets(data: DataSet) -> dict[Size, int]:
