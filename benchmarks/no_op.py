@@ -5,9 +5,9 @@ from typing import Any
 
 from events import Plugin
 from events.catalogue import CATALOGUE
+from events.marks import Mark
 from events.plugin import Subscription
 from events.spec import SignalSpec
-from events.subscribe import Mark
 
 
 class NoOp(Plugin):

@@ -111,8 +111,8 @@ Map:
     run.end?
     run.close
 
-Meanwhile, in the loader, for each sample: sample.image, sample.caption, sample.pixels, sample.settings; for each
-batch: batch.host. `step.start` without `step.end` is a step that a handler asked to skip.
+Meanwhile, in the loader, for each sample: sample.image, sample.crop, sample.caption, sample.pixels, sample.settings;
+for each batch: batch.host. `step.start` without `step.end` is a step that a handler asked to skip.
 `checkpoint.saved` follows its `checkpoint.start` once the checkpoint, which is written beside training, is whole on disk.
 `epoch.start` is missing once after a resume in the middle of an epoch, and `epoch.end` when the run ends within one.
 A run that goes back where numbers are not finite saves before its first step, and `checkpoint.loaded` and what follows
@@ -137,6 +137,7 @@ from .checks import (
     string_values,
     tuple_of,
     with_methods,
+    within_the_picture,
 )  # fmt: skip
 from .payloads import (
     Batch,
@@ -149,6 +150,7 @@ from .payloads import (
     ConditioningFunction,
     ConfigureContext,
     ControlApplied,
+    Crop,
     DataContext,
     DataReady,
     DeviceContext,
@@ -300,6 +302,10 @@ EPOCH_START = Notification(
 SAMPLE_IMAGE: "Transform[Image.Image, SampleContext]" = Transform(
     name="sample.image", meaning="The picture, upright, before crop and normalisation.", where="worker",
     value="PIL image, RGB", context=SampleContext, check=like_image, bind=own_context,
+)  # fmt: skip
+SAMPLE_CROP: Transform[Crop, SampleContext] = Transform(
+    name="sample.crop", meaning="Which part of the picture is shown, of its mask too.", where="worker",
+    value="Crop", context=SampleContext, check=within_the_picture, bind=own_context,
 )  # fmt: skip
 SAMPLE_CAPTION: Transform[str, SampleContext] = Transform(
     name="sample.caption", meaning="The caption, before it is tokenised.", where="worker",

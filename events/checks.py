@@ -10,6 +10,9 @@ from typing import Any
 
 from .spec import Check
 
+EDGE = 1e-6
+"""How far an edge may lie outside of its picture, in its sides: what rounding adds."""
+
 
 def of_type(*types: type) -> Check:
     """The output is an instance of one of these."""
@@ -79,6 +82,18 @@ def float_values(before: Any, after: Any) -> str | None:
     return _dict_of(after, (int, float), "float")
 
 
+def within_the_picture(before: Any, after: Any) -> str | None:
+    """A crop whose edges are in order and lie between 0 and 1, but for what rounding adds."""
+    wrong = same_type(before, after)
+    if wrong is not None:
+        return wrong
+    for low, high in (("left", "right"), ("top", "bottom")):
+        edges = getattr(after, low), getattr(after, high)
+        if not all(isinstance(edge, int | float) for edge in edges) or not -EDGE <= edges[0] < edges[1] <= 1 + EDGE:
+            return f"{low} and {high}: expected 0 <= {low} < {high} <= 1, got {edges[0]!r} and {edges[1]!r}"
+    return None
+
+
 def like_image(before: Any, after: Any) -> str | None:
     """A PIL image; any size, since bucketing has its turn later."""
     return None if hasattr(after, "getbands") else f"expected a PIL image, got {describe(after)}"
@@ -145,6 +160,7 @@ def modules(before: Any, after: Any) -> str | None:
 
 
 def is_callable(before: Any, after: Any) -> str | None:
+    """A function, or an object that can be called as one."""
     return None if callable(after) else f"expected a function, got {describe(after)}"
 
 

@@ -1,6 +1,6 @@
 """What a plugin is: a class with marked methods, typed settings and, if it has any, state."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from .lane import DEFAULT_SIZE, FullPolicy
+from .marks import Mark, marks_of
 from .spec import SignalSpec
-from .subscribe import Mark, marks_of
 
 if TYPE_CHECKING:
     from .bus import Bus
@@ -28,7 +28,7 @@ class PluginTable:
     """A plugin as the config names it. It is what travels to a loader worker, which builds the plugin anew."""
 
     use: str
-    """The class in module-path form, `package.module.Class`."""
+    """The class in module-path form, `package.module.Class`, or the name that an installed package gives it."""
     name: str
     """Unique in a run; the class's name unless the config says otherwise."""
     position: int
@@ -82,6 +82,13 @@ class Plugin:
         """Take back what `state_dict` gave."""
         if state:
             raise ValueError(f"{type(self).__name__} stored a state but has no load_state_dict")
+
+    def check(self) -> Iterable[str]:
+        """What would go wrong with it here, a sentence each: a program that is not installed, a port that is in use.
+
+        Asked before a run loads its model, and by `run.py check`; it must leave everything as it is.
+        """
+        return ()
 
     def close(self) -> None:
         """Called last, however the run ended."""

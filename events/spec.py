@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from .subscribe import Kind
+from .marks import Kind
 
 Event = TypeVar("Event")
 Value = TypeVar("Value")

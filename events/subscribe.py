@@ -1,5 +1,8 @@
 """The three decorators that mark a plugin's methods. They only mark; the bus does the rest when it attaches the plugin.
 
+Type checkers read `subscribe.pyi` in place of this file, which knows what a handler of each signal takes and returns.
+
+>>> from events.marks import marks_of
 >>> class Shout:
 ...     @transform("sample.caption", priority=90)
 ...     def shout(self, caption, sample):
@@ -9,31 +12,13 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, TypeVar
 
-Kind = Literal["notification", "transform", "build"]
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-DEFAULT_PRIORITY = 50
-_ATTRIBUTE = "__signalbox_marks__"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """One subscription that a decorator asks for."""
-
-    kind: Kind
-    signal: str
-    priority: int = DEFAULT_PRIORITY
-    """Low runs first; the config may override it per plugin or per signal."""
-    training_only: bool = False
-    """Left out where samples are made for validation."""
+from .marks import DEFAULT_PRIORITY, Handler, Mark, marker
 
 
 def on(signal: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], Handler]:
     """Look on: the method takes the event and returns nothing. It may be `async` where the catalogue allows it."""
-    return _marker(Mark(kind="notification", signal=signal, priority=priority))
+    return marker(Mark(kind="notification", signal=signal, priority=priority))
 
 
 def transform(
@@ -43,7 +28,7 @@ def transform(
 
     `training_only` is for augmentation and dropout: samples of validation sets go without it.
     """
-    return _marker(Mark(kind="transform", signal=signal, priority=priority, training_only=training_only))
+    return marker(Mark(kind="transform", signal=signal, priority=priority, training_only=training_only))
 
 
 def build(part: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], Handler]:
@@ -51,20 +36,4 @@ def build(part: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler],
 
     `part` is the signal's name without its ``build.``: ``@build("loss")``.
     """
-    return _marker(Mark(kind="build", signal=f"build.{part.removeprefix('build.')}", priority=priority))
-
-
-def marks_of(function: object) -> tuple[Mark, ...]:
-    """The marks on a function, in the order they are written above it."""
-    marks = getattr(function, _ATTRIBUTE, ())
-    return marks if isinstance(marks, tuple) else ()  # an object that answers to any name has no marks
-
-
-def _marker(mark: Mark) -> Callable[[Handler], Handler]:
-    def decorate(function: Handler) -> Handler:
-        if isinstance(function, property | cached_property):
-            raise TypeError(f"{mark.signal} is handled by a plain def, not by a property")
-        setattr(function, _ATTRIBUTE, (mark, *marks_of(function)))
-        return function
-
-    return decorate
+    return marker(Mark(kind="build", signal=f"build.{part.removeprefix('build.')}", priority=priority))

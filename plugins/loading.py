@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from pydantic import ValidationError
 
 from core.config import PluginEntry
 from core.config_file import describe_problem
+from core.installed import find_installed
 from events.bus import Bus
 from events.errors import AttachError
 from events.plugin import Plugin, PluginTable
+from events.text_file import TextFile
+
+CLASS_STYLE = "plugins.plugins"
+"""The module of the base class of class-style plugins."""
 
 
 def tables_of(entries: Sequence[PluginEntry]) -> tuple[PluginTable, ...]:
@@ -37,6 +44,9 @@ def tables_of(entries: Sequence[PluginEntry]) -> tuple[PluginTable, ...]:
 def build_plugins(tables: Sequence[PluginTable], folder: Path) -> list[tuple[Plugin, PluginTable]]:
     """An instance for each table; modules are found as always, and beside the config in `folder`.
 
+    In the tables that come back the files that settings name have been read, so that whoever builds the plugins anew
+    from these has the same text.
+
     Raises AttachError with a line for each class that cannot be loaded and each setting that is wrong.
     """
     if problems := leading_out(tables, folder):
@@ -46,7 +56,8 @@ def build_plugins(tables: Sequence[PluginTable], folder: Path) -> list[tuple[Plu
     found: list[str] = []
     for table in tables:
         try:
-            built.append((build_plugin(table), table))
+            plugin = build_plugin(table)
+            built.append((plugin, with_files(table, plugin)))
         except AttachError as error:
             found += error.problems
     if found:
@@ -63,6 +74,13 @@ def plugin_problems(entries: Sequence[PluginEntry], folder: Path) -> tuple[str, 
     return ()
 
 
+def load_plugin(use: str, folder: Path, settings: Mapping[str, Any]) -> Plugin:
+    """The plugin that a config in `folder` would make of `use` and these settings, for tests. Raises AttachError."""
+    table = PluginTable(use=use, name=use.rpartition(".")[2], position=0, settings=settings)
+    ((plugin, _),) = build_plugins([table], folder)
+    return plugin
+
+
 def build_plugin(table: PluginTable) -> Plugin:
     """Raises AttachError for a class that cannot be loaded and for settings it does not have."""
     kind = load_class(table)
@@ -76,9 +94,22 @@ def build_plugin(table: PluginTable) -> Plugin:
         raise AttachError((f"plugins[{table.position}] {table.use} cannot be made: {error!r}",)) from error
 
 
+def with_files(table: PluginTable, plugin: Plugin) -> PluginTable:
+    """The table with each file that the plugin's settings have read in the place of its path."""
+    settings = {name: getattr(plugin.settings, name) for name in type(plugin.settings).model_fields}
+    files = {name: value for name, value in settings.items() if isinstance(value, TextFile)}
+    return replace(table, settings={**table.settings, **files}) if files else table
+
+
 def load_class(table: PluginTable) -> type[Plugin]:
-    module_name, _, class_name = table.use.rpartition(".")
+    """The class that `use` names, by its path or by the name that an installed package gives it. Raises AttachError."""
     at = f"plugins[{table.position}].use  {table.use}"
+    module_name, dot, class_name = table.use.rpartition(".")
+    if not dot:
+        try:
+            module_name, class_name = find_installed(table.use)
+        except LookupError as error:
+            raise AttachError((f"{at}: {error.args[0]}",)) from None
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -120,6 +151,19 @@ def find_beside(folder: Path) -> None:
     beside = str(folder.resolve() / "plugins")
     if Path(beside).is_dir() and beside not in package.__path__:
         package.__path__.append(beside)
+
+
+def bundled_classes() -> dict[str, type[Plugin]]:
+    """Every plugin that comes with the trainer, by what `use` names it as; the base of class-style plugins is none."""
+    found: dict[str, type[Plugin]] = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
+        if module.name == CLASS_STYLE:
+            continue
+        for name, kind in vars(importlib.import_module(module.name)).items():
+            is_plugin = isinstance(kind, type) and issubclass(kind, Plugin) and not name.startswith("_")
+            if is_plugin and f"{kind.__module__}.".startswith(f"{module.name}."):
+                found[f"{module.name}.{name}"] = kind
+    return found
 
 
 def _missing(module_name: str, error: ModuleNotFoundError) -> str:

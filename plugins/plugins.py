@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from events import Plugin, PluginSettings
 from events.attach import source_of
 from events.errors import AttachError
+from events.marks import Kind, Mark, marks_of
 from events.payloads import (
     Batch,
     CheckpointSaved,
@@ -34,7 +35,6 @@ from events.payloads import (
     StepStart,
 )  # fmt: skip
 from events.plugin import Subscription
-from events.subscribe import Kind, Mark, marks_of
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -35,6 +35,7 @@ from .build import (
 from .data import (
     Batch,
     BatchContext,
+    Crop,
     DeviceContext,
     EpochEnd,
     EpochStart,
@@ -72,6 +73,7 @@ __all__ = [
     "ConditioningFunction",
     "ConfigureContext",
     "ControlApplied",
+    "Crop",
     "DataContext",
     "DataReady",
     "DeviceContext",

@@ -61,6 +61,27 @@ class SampleSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """Which part of a picture is shown, and how it is turned over; its mask goes the same way.
+
+    The part is stretched to the bucket's size, so one of another aspect than the bucket's is shown distorted.
+    """
+
+    left: float
+    """In fractions of the picture's sides, from 0 to 1; the left edge of the part before it is mirrored."""
+    top: float
+    """Its upper edge."""
+    right: float
+    """Its right edge."""
+    bottom: float
+    """Its lower edge."""
+    mirrored: bool = False
+    """Left and right change places."""
+    upside_down: bool = False
+    """Top and bottom change places."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleContext:
     """One sample on its way. The same in every process and after every resume."""
 

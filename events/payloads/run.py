@@ -67,7 +67,7 @@ class MetricsReady:
 
     `time/<kind>` are shares in [0, 1] of the wall time since the boundary at which the report before arrived: `steps`,
     `data`, `device`, `plugins`, `lanes_blocked`. `time/plugins/<name>` is that of a plugin which took at least 1 %.
-    `time/loop_lag` is in seconds, the largest since then.
+    `time/seconds` is that time, and `time/loop_lag` the largest lag of the background loop in it, in seconds.
     """
 
     def __post_init__(self) -> None:

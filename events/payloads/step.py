@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from .run import RunInfo
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,12 @@ class LiveState:
     modules: Mapping[str, torch.nn.Module]
     """By name, on the device and wrapped as they are trained."""
     optimizer: torch.optim.Optimizer
+    measure: Callable[[Batch, int], Tensor]
+    """(a batch on the device, repeat) -> the loss of each sample (B,) on the device, without gradient, weight or dropout.
+
+    Noise and timestep follow from the sample's id and `repeat` alone, so that other captions or latents in its place can
+    be compared with its own. It costs a forward pass, and waits for nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

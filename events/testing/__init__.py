@@ -9,7 +9,7 @@
 'A, B'
 
 Payloads are made without torch, so what holds tensors, modules or pictures is given by you, as in
-``step_end(batch(pixels))``.
+``step_end(batch(pixels))``. `docs/test-a-plugin.md` shows what else the harness can do.
 """
 
 from .harness import Harness
@@ -64,13 +64,19 @@ from .made_artefacts import (
     prompt,
     retention_context,
 )
+from .recorder import Fired, NotedControl, Recorder
 from .stand_ins import CosineSchedule
+from .worker import Both
 
 __all__ = [
     "ITEM",
     "PROMPT",
+    "Both",
     "CosineSchedule",
+    "Fired",
     "Harness",
+    "NotedControl",
+    "Recorder",
     "batch",
     "batch_context",
     "cache_end",

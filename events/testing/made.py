@@ -3,21 +3,22 @@
 Made without torch, so what holds tensors, modules or pictures is given by the test.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import payloads
 from ..control import Control
+from ..payloads.read_only import ReadOnly
 from ..randomness import Streams
+from .recorder import NotedControl
 from .stand_ins import Absent, CosineSchedule, PlainNames
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = ReadOnly()
 
 
 RUN = payloads.RunInfo(name="test", folder=Path("runs/test"), seed=0, steps=100, data_roots=("pictures",))
@@ -27,9 +28,9 @@ SCHEDULE = CosineSchedule()
 NAMES = PlainNames()
 
 
-def control() -> Control:
-    """As a run's; read what was asked of it by ``event.control.take("set", "stop")``."""
-    return Control()
+def control() -> NotedControl:
+    """As a run's, whose requests ``event.control.take("stop")`` takes; `asked` holds all of them, for good."""
+    return NotedControl()
 
 
 def run_info(
@@ -200,9 +201,15 @@ def batch(
 
 
 def live_state(
-    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, optimizer: "torch.optim.Optimizer | None" = None
-) -> payloads.LiveState:
-    return payloads.LiveState(modules=modules, optimizer=optimizer or cast(Any, Absent("optimizer")))
+    modules: "Mapping[str, torch.nn.Module]" = NOTHING, *, optimizer: "torch.optim.Optimizer | None" = None,
+    measure: "Callable[[payloads.Batch, int], Tensor] | None" = None,
+) -> payloads.LiveState:  # fmt: skip
+    """`measure` takes (batch, repeat) and returns the loss of each sample."""
+    return payloads.LiveState(
+        modules=modules,
+        optimizer=optimizer or cast(Any, Absent("optimizer")),
+        measure=measure or cast(Any, Absent("measure")),
+    )
 
 
 def step_start(

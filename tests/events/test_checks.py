@@ -8,8 +8,16 @@ import torch
 from PIL import Image
 
 from events import checks
-from events.catalogue import BATCH_DEVICE, BATCH_HOST, CATALOGUE, EPOCH_PLAN, SAMPLE_PIXELS, SAMPLE_SETTINGS
-from events.payloads import Batch, Item, Prompt, SampleKey, SampleSettings
+from events.catalogue import (
+    BATCH_DEVICE,
+    BATCH_HOST,
+    CATALOGUE,
+    EPOCH_PLAN,
+    SAMPLE_CROP,
+    SAMPLE_PIXELS,
+    SAMPLE_SETTINGS,
+)
+from events.payloads import Batch, Crop, Item, Prompt, SampleKey, SampleSettings
 from events.spec import Build, Check, Transform
 from events.testing import ITEM, PROMPT, batch
 
@@ -39,6 +47,28 @@ def test_pixels_keep_shape_dtype_device_and_are_finite(wrong: object, said: str)
 def test_pixels_changed_in_place_are_looked_at_too() -> None:
     pixels = torch.full((3, 4, 4), float("nan"))
     assert SAMPLE_PIXELS.check(pixels, pixels) == "expected finite values, got NaN or infinity"
+
+
+WHOLE = Crop(left=0, top=0, right=1, bottom=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ((0, 0, 1, 1), "expected Crop, got tuple"),
+        (replace(WHOLE, left=0.5, right=0.5), "left and right: expected 0 <= left < right <= 1, got 0.5 and 0.5"),
+        (replace(WHOLE, bottom=1.1), "top and bottom: expected 0 <= top < bottom <= 1, got 0 and 1.1"),
+        (replace(WHOLE, left=-0.1), "left and right: expected 0 <= left < right <= 1, got -0.1 and 1"),
+        (replace(WHOLE, top=float("nan")), "top and bottom: expected 0 <= top < bottom <= 1, got nan and 1"),
+        (replace(WHOLE, right="1"), "left and right: expected 0 <= left < right <= 1, got 0 and '1'"),
+    ],
+)
+def test_a_crop_is_a_part_of_its_picture(wrong: object, said: str) -> None:
+    assert said in (SAMPLE_CROP.check(WHOLE, wrong) or "")
+
+
+def test_a_crop_may_reach_as_far_out_as_rounding_puts_it() -> None:
+    assert SAMPLE_CROP.check(WHOLE, replace(WHOLE, left=-1e-9, bottom=1 + 1e-9, upside_down=True)) is None
 
 
 def changed(**fields: Any) -> Batch:

@@ -158,7 +158,7 @@ def test_a_part_is_composed_through_every_builder_in_order(attach: Attach) -> No
 @pytest.mark.parametrize(
     ("returned", "said"), [(None, "got None; is there a `return` missing"), (0.5, "expected a function, got float 0.5")]
 )
-def test_a_builder_that_returns_no_such_part_is_named(attach: Attach, returned: object, said: str) -> None:
+def test_a_builder_that_returns_no_such_part_is_named(attach: Attach, returned: Any, said: str) -> None:
     plugin = type("Odd", (Plugin,), {"handle": build("weight")(lambda self, weight, parts: returned)})()
     with pytest.raises(PluginError, match=said) as caught:
         attach(plugin)[BUILD_WEIGHT].compose(print, step_parts())

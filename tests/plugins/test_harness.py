@@ -6,15 +6,17 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from events import Plugin, build, on, testing, transform
 from events.catalogue import CATALOGUE
+from events.checks import of_type
 from events.errors import AttachError, PluginError
-from events.payloads import CheckpointSaved, EpochEnd, SampleContext, StepParts
-from events.spec import Notification
+from events.payloads import CheckpointSaved, EpochEnd, RunStart, SampleContext, StepParts
+from events.spec import Notification, Transform
 from events.testing import Harness, checkpoint_saved, epoch_end, epoch_start, sample_context, step_parts
 
 
@@ -192,6 +194,107 @@ def test_a_request_of_a_plugin_can_be_read_from_the_payload() -> None:
     event = epoch_end()
     Harness(Stopper()).emit("epoch.end", event)
     assert [(request.reason, request.asker) for request in event.control.take("stop")] == [("enough", "Stopper")]
+
+
+def test_the_order_of_a_signals_handlers_can_be_read() -> None:
+    harness = Harness(appending("one"), appending("two"), Listener())
+    assert harness.order("sample.caption") == ["one.append", "two.append"]
+    assert harness.order("epoch.end") == ["Listener.hear"]
+    assert harness.order("build.loss") == []
+    with pytest.raises(KeyError, match=r"sample\.captions"):
+        harness.order("sample.captions")
+
+
+def test_priorities_are_those_that_a_config_would_give() -> None:
+    plugins = (appending("one"), appending("two"), appending("three"))
+    harness = Harness(*plugins, priorities={"one": 70, "three": {"sample.caption": 5}})
+    assert harness.order("sample.caption") == ["three.append", "two.append", "one.append"]
+    assert harness.apply("sample.caption", "zero", sample_context()) == "zero, three, two, one"
+
+
+def test_a_priority_of_no_plugin_or_no_handler_is_refused() -> None:
+    with pytest.raises(ValueError, match="no plugin is named 'another'; these are: one, two"):
+        Harness(appending("one"), appending("two"), priorities={"another": 5})
+    with pytest.raises(AttachError, match=r"one has no handler for 'sample\.captions'; did you mean"):
+        Harness(appending("one"), priorities={"one": {"sample.captions": 5}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jump:
+    step: int
+
+
+JUMP = Notification(name="jumper.jump", meaning="It jumped.", payload=Jump)
+HEIGHT: Transform[int, Jump] = Transform(
+    name="jumper.height", meaning="How high.", value="int", context=Jump, check=of_type(int)
+)
+
+
+class Jumper(Plugin):
+    declares = (JUMP, HEIGHT)
+
+    @on("epoch.end")
+    def jump(self, event: EpochEnd) -> None:
+        if self.bus[JUMP].chain:
+            self.bus[JUMP].emit(Jump(step=event.step))
+        self.bus[HEIGHT].apply(1, Jump(step=event.step))
+
+    @transform("jumper.height")
+    def higher(self, height: int, jump: Jump) -> int:
+        return height + jump.step
+
+
+def test_what_a_plugin_emits_is_recorded_in_order() -> None:
+    harness = Harness(Jumper())
+    recorded = harness.record("jumper.jump", "jumper.height", "epoch.end")
+    alone = harness.record("jumper.jump")
+    harness.emit("epoch.end", epoch_end(step=3))
+    assert recorded.signals == ["jumper.jump", "jumper.height", "epoch.end"]
+    assert recorded.events[:2] == [Jump(step=3), 4]
+    assert [jump.step for jump in alone.events] == [3]
+
+
+def test_recording_changes_nothing() -> None:
+    harness = Harness(appending("one"))
+    recorded = harness.record("sample.caption")
+    assert harness.apply("sample.caption", "zero", sample_context()) == "zero, one"
+    assert recorded.fired == [testing.Fired("sample.caption", "zero, one")]
+
+
+class Asking(Plugin):
+    """Asks the control it was given at the start too, and from the background."""
+
+    @on("run.start")
+    def begin(self, event: RunStart) -> None:
+        self.control = event.control
+
+    @on("epoch.end")
+    def ask(self, event: EpochEnd) -> None:
+        event.control.save(asker=self.name)
+        self.control.set("train.accumulate", 2, asker=self.name)
+        event.control.stop("enough", asker=self.name)
+
+    @on("checkpoint.saved")
+    async def look(self, event: CheckpointSaved) -> None:
+        await asyncio.sleep(0)
+        self.control.preview(reason="saved")
+
+
+def test_what_was_asked_of_the_run_is_noted_in_order_also_when_it_was_taken() -> None:
+    with Harness(Asking()) as harness:
+        harness.emit("run.start", testing.run_start())
+        event = epoch_end()
+        harness.emit("epoch.end", event)
+        assert len(event.control.take("save", "stop")) == 2
+        harness.emit("epoch.end", event)
+        harness.emit_and_wait("checkpoint.saved", checkpoint_saved())
+        assert [request.kind for request in harness.asked] == ["save", "set", "stop"] * 2 + ["preview"]
+    assert harness.asked[1].value == 2
+
+
+def test_emit_and_wait_drives_async_handlers_to_their_end_and_raises_what_they_raise() -> None:
+    with Harness(Saver()) as harness, pytest.raises(OSError, match="no room at step 7"):
+        harness.emit_and_wait("checkpoint.saved", checkpoint_saved(step=7))
 
 
 def test_it_loads_without_torch() -> None:

@@ -3,6 +3,7 @@
 All plugins of a config are tried, so that every problem is told at once.
 """
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +101,34 @@ def test_plugins_are_made_in_the_order_of_the_config_with_name_and_settings(tmp_
     assert isinstance(affix, Affix)
     assert (shuffle.settings.keep, affix.settings.prefix, affix.name) == (2, "a ", "Affix")
     assert affix_table is tables[1]
+
+
+def test_plugins_that_are_made_anew_have_the_text_of_their_files_as_it_was_first_read(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("grey => gray")
+    use, settings = "plugins.caption_words.ReplaceWords", {"file": str(path), "ignore_case": False}
+    ((_, read),) = build_plugins([table(use, **settings)], tmp_path)
+    path.write_text("grey => silver")
+    for given in (read, pickle.loads(pickle.dumps(read))):
+        ((plugin, _),) = build_plugins([given], tmp_path)
+        assert plugin.settings.file.text == "grey => gray"
+        assert plugin.settings.ignore_case is False
+    ((plugin, _),) = build_plugins([table(use, **settings)], tmp_path)
+    assert plugin.settings.file.text == "grey => silver"
+
+
+def test_a_file_of_a_setting_that_cannot_be_read_is_told_with_the_others(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("grey gray")
+    use = "plugins.caption_words.ReplaceWords"
+    found = problems(
+        tmp_path,
+        table(use, file=str(tmp_path / "words.txt")),
+        table(use, file="no.txt"),
+        table("plugins.captions.Affi"),
+    )
+    assert "words.txt, line 1: 'grey gray' is not of the form old => new" in found[0]
+    assert found[1].startswith("plugins[3].file  no.txt does not exist")
+    assert len(found) == 3
 
 
 def test_every_call_makes_new_instances(tmp_path: Path) -> None:
