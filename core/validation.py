@@ -1,13 +1,15 @@
 """The loss on pictures that are not trained on: always the same noises and timesteps, without augmentation or dropout."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from torch import Tensor, nn
+
 from events.bus import Bus
 from events.catalogue import VALIDATION_END, VALIDATION_START
-from events.payloads import RunInfo, ValidationEnd, ValidationStart
+from events.payloads import Batch, RunInfo, ValidationEnd, ValidationStart
 
 from .config import Config
 from .data.loader import Loader
@@ -91,3 +93,13 @@ class Validation:
         one = self.sets[name]
         settings = PlanSettings(seed=self.run.seed, batch_size=self.config.train.batch_size)
         return plan_epoch(one.items, one.geometry, settings, 0, once=True)
+
+
+def measuring(step: Step, modules: Mapping[str, nn.Module]) -> Callable[[Batch, int], Tensor]:
+    """What `LiveState.measure` is: the step's own measure, with every module in evaluation mode meanwhile."""
+
+    def measure(batch: Batch, repeat: int) -> Tensor:
+        with evaluating(modules.values()):
+            return step.measure(batch, repeat)
+
+    return measure

@@ -6,6 +6,7 @@ from random import Random
 
 from pydantic import Field, PositiveInt
 
+from core.tags import joined, parts_of, without_mark
 from events import Plugin, PluginSettings, transform
 from events.payloads import SampleContext
 
@@ -80,18 +81,19 @@ class ShuffleTags(Plugin):
         own = sample.settings.shuffle_tags
         if not (self.settings.always if own is None else own):
             return caption
-        kept, mark, tags = _parts(caption, self.settings, sample)
+        parts = parts_of(caption, self.settings, sample.settings.keep_tags)
+        tags = parts.others
         weights = sample.settings.tag_weights
         if any(tag in weights for tag in tags):
             tags = _heavier_first(tags, [weights.get(tag, 1.0) for tag in tags], sample.rng.py)
         else:
             sample.rng.py.shuffle(tags)
-        return _joined(kept, mark, tags, self.settings)
+        return joined(parts, tags, self.settings)
 
     @transform("sample.caption", priority=70)
     def take_out(self, caption: str, sample: SampleContext) -> str:
         """Behind DropTags, which looks for it too, and in validation."""
-        return _without_mark(caption, self.settings)
+        return without_mark(caption, self.settings)
 
 
 class DropTags(Plugin):
@@ -108,18 +110,18 @@ class DropTags(Plugin):
 
     @transform("sample.caption", priority=60, training_only=True)
     def drop(self, caption: str, sample: SampleContext) -> str:
-        kept, mark, tags = _parts(caption, self.settings, sample)
-        draws = [sample.rng.py.random() for _ in tags]
+        parts = parts_of(caption, self.settings, sample.settings.keep_tags)
+        draws = [sample.rng.py.random() for _ in parts.others]
         left = [
             tag
-            for tag, draw in zip(tags, draws, strict=True)
+            for tag, draw in zip(parts.others, draws, strict=True)
             if draw >= self.settings.probability or tag in self.settings.protected
         ]
-        return _joined(kept, mark, left, self.settings)
+        return joined(parts, left, self.settings)
 
     @transform("sample.caption", priority=70)
     def take_out(self, caption: str, sample: SampleContext) -> str:
-        return _without_mark(caption, self.settings)
+        return without_mark(caption, self.settings)
 
 
 class LimitCaption(Plugin):
@@ -142,39 +144,6 @@ class LimitCaption(Plugin):
         comma = caption.rfind(",", limit // 2, limit + 1)
         word = max((place for place in range(limit + 1) if caption[place].isspace()), default=0)
         return caption[: comma if comma > 0 else word or limit].rstrip(", \t\n") or caption[:limit]
-
-
-TagSettings = ShuffleTags.Settings | DropTags.Settings
-
-
-def _parts(caption: str, settings: TagSettings, sample: SampleContext) -> tuple[list[str], bool, list[str]]:
-    """The tags that stay, whether the keep separator is behind them, and the others."""
-    before, mark, behind = caption.partition(settings.keep_separator) if settings.keep_separator else (caption, "", "")
-    tags = _tags(before, settings)
-    if mark:
-        return tags, True, _tags(behind, settings)
-    own = sample.settings.keep_tags
-    count = settings.keep if own is None else own
-    return tags[:count], False, tags[count:]
-
-
-def _tags(text: str, settings: TagSettings) -> list[str]:
-    return [tag for tag in (part.strip() for part in text.split(settings.separator)) if tag]
-
-
-def _joined(kept: list[str], mark: bool, tags: list[str], settings: TagSettings) -> str:
-    glue = f"{settings.separator} "
-    if mark:
-        return f"{glue.join(kept)} {settings.keep_separator} {glue.join(tags)}"
-    return glue.join([*kept, *tags])
-
-
-def _without_mark(caption: str, settings: TagSettings) -> str:
-    """The keep separator becomes one between tags."""
-    if not settings.keep_separator or settings.keep_separator not in caption:
-        return caption
-    parts = [tag for part in caption.split(settings.keep_separator) for tag in _tags(part, settings)]
-    return f"{settings.separator} ".join(parts)
 
 
 def _heavier_first(tags: list[str], weights: list[float], random: Random) -> list[str]:

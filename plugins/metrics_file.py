@@ -2,10 +2,10 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from core.growing_file import append, rewrite
 from events import Plugin, on
 from events.payloads import CheckpointLoaded, MetricsReady, RunStart, ValidationEnd
 
@@ -35,12 +35,12 @@ class MetricsFile(Plugin):
         self._drop_after(event.run.folder / FILE, event.step)
 
     @on("metrics.ready")
-    def append(self, event: MetricsReady) -> None:
+    def tell(self, event: MetricsReady) -> None:
         if event.step > self._kept_step:
             _append(event.run.folder, event.step, event.epoch, event.values)
 
     @on("validation.end")
-    def append_validation(self, event: ValidationEnd) -> None:
+    def tell_validation(self, event: ValidationEnd) -> None:
         if event.losses:
             values = {f"{VALIDATION}{name}": loss for name, loss in event.losses.items()}
             _append(event.run.folder, event.step, event.epoch, values)
@@ -50,23 +50,12 @@ class MetricsFile(Plugin):
             return
         kept = [(step, line) for step, line in _whole_lines(path) if step <= last]
         self._kept_step = max((step for step, line in kept if f'"{VALIDATION}' not in line), default=0)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for _, line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        rewrite(path, "".join(f"{line}\n" for _, line in kept))
 
 
 def _append(folder: Path, step: int, epoch: int, values: Mapping[str, float]) -> None:
     finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    line = json.dumps({"step": step, "epoch": epoch, "values": finite})
-    rest = f"{line}\n".encode()
-    with (folder / FILE).open("ab", buffering=0) as stream:
-        end = stream.tell()
-        try:
-            while rest:
-                rest = rest[stream.write(rest) :]
-        except OSError:  # a full disk takes the beginning of a line
-            stream.truncate(end)
-            raise
+    append(folder / FILE, json.dumps({"step": step, "epoch": epoch, "values": finite}))
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:

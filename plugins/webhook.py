@@ -1,41 +1,69 @@
 """News of the run by HTTP, sent from the background so that training never waits for a server."""
 
 import asyncio
-import json
 import math
 import os
-import socket
-import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from http.client import HTTPConnection
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, model_validator
 
-from events import Plugin, PluginSettings, in_thread, on
-from events.payloads import CheckpointSaved, ControlApplied, DataReady, MetricsReady
+from core.discord_message import message
+from core.http_post import Payload, RateLimited, json_payload, multipart_payload, post, split_address
+from core.redaction import BY_LOOKS, Redactor
+from events import Notification, Plugin, PluginSettings, in_thread, on
+from events.payloads import (
+    CheckpointSaved,
+    ControlApplied,
+    DataReady,
+    MetricsReady,
+    PreviewEnd,
+    RunEnd,
+    RunError,
+    RunStart,
+    ValidationEnd,
+)
 from events.plugin import Subscription
 
-Signal = Literal["data.ready", "metrics.ready", "control.applied", "checkpoint.saved"]
-SCHEMES = {"https": 443, "http": 80}
-TRANSLATED = IPv6Network("64:ff9b::/96")
-"""IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
+Event = Literal[
+    "run.start", "data.ready", "metrics.ready", "control.applied", "validation.end", "preview.end", "checkpoint.saved",
+    "run.error", "run.end",
+]  # fmt: skip
+HANDED_ON = frozenset({"run.start", "preview.end", "run.error", "run.end"})
+"""Those whose handlers cannot be async."""
+MOST_FILE_BYTES = 8_000_000
+"""Larger pictures are not attached; the least that Discord takes is 10 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What is to be posted of a signal whose handlers cannot be async."""
+
+    plugin: str
+    """Which of several is to post it."""
+    event: str
+    facts: Mapping[str, Any]
+    picture: Path | None
+
+
+NEWS = Notification(name="webhook.news", meaning="Webhook is about to post.", payload=News, asynchronous=True)
 
 
 class Webhook(Plugin):
-    """POST a JSON object for each chosen event; ``{"event": "checkpoint.saved", "run": "demo", "step": 500, ...}``.
+    """POST each chosen event: as JSON, ``{"event": "checkpoint.saved", "run": "demo", ...}``, or as Discord takes it.
 
-    The last checkpoint's `reason` tells how the run ended. When the server is slow, a newer event takes the place of
-    the last waiting one of its kind; after three failures a kind is no longer posted, unless `on_error = "warn"`.
-    An address that lets whoever knows it post is a secret: keep it in a variable or a file. Proxies are not used.
+    When the server is slow, a newer event takes the place of the last waiting one of its kind; after three failures a
+    kind is no longer posted, unless `on_error = "warn"`. What is not posted when the run ends has a minute, five seconds
+    after an error. An address that lets whoever knows it post is a secret: keep it in a variable or a file. Proxies are
+    not used.
     """
 
     lane_size = 4
     lane_full = "coalesce"
+    declares = (NEWS,)
 
     class Settings(PluginSettings):
         url: str = Field("", description="where to post; https, and redirects are not followed")
@@ -44,9 +72,14 @@ class Webhook(Plugin):
         allow_private: bool = Field(
             False, description="also http, and servers of your own network; by default public ones by https only"
         )
-        events: tuple[Signal, ...] = Field(("checkpoint.saved",), min_length=1, description="which signals to post")
+        events: tuple[Event, ...] = Field(("checkpoint.saved",), min_length=1, description="which signals to post")
+        form: Literal["json", "discord"] = Field("json", description="discord: a message that a Discord channel shows")
         every_steps: int = Field(100, ge=1, description="of metrics.ready, post one in each so many steps")
-        timeout_seconds: float = Field(5.0, gt=0, description="longest time for a post, from its start to the answer")
+        timeout_seconds: float = Field(
+            5.0,
+            gt=0,
+            description="longest time for a post, from its start to the answer, pauses the server asks for included",
+        )
 
         @model_validator(mode="after")
         def _names_one_address(self) -> Self:
@@ -74,11 +107,24 @@ class Webhook(Plugin):
         super().__init__(settings, name=name)
         self._posted_step = 0
         """Of the last metrics.ready that was posted."""
+        self._redactor = BY_LOOKS
+        self._not_before = 0.0
+        """When the server wants the next post, on `monotonic`."""
 
     def subscriptions(self) -> Iterator[Subscription]:
-        """Only the signals that the settings choose."""
-        chosen = self.settings.events
+        """Only the signals that the settings choose, and what those need."""
+        chosen: set[str] = {*self.settings.events}
+        if chosen & HANDED_ON:
+            chosen.add(NEWS.name)
+        if "run.error" in chosen:
+            chosen.add("run.start")
         yield from (one for one in super().subscriptions() if one.mark.signal in chosen)
+
+    @on("run.start")
+    def begin(self, event: RunStart) -> None:
+        self._redactor = Redactor.of(event.config, os.environ)
+        if "run.start" in self.settings.events:
+            self._tell("run.start", run=event.run.name, step=event.resumed_step, steps=event.run.steps)
 
     @on("data.ready")
     async def tell_data(self, event: DataReady) -> None:
@@ -90,7 +136,7 @@ class Webhook(Plugin):
         if event.step // every == self._posted_step // every:
             return
         self._posted_step = event.step
-        values = {name: value if math.isfinite(value) else None for name, value in event.values.items()}
+        values = _finite(event.values)
         await self._post("metrics.ready", run=event.run.name, step=event.step, epoch=event.epoch, values=values)
 
     @on("control.applied")
@@ -100,11 +146,42 @@ class Webhook(Plugin):
             reason=event.reason, asker=event.asker,
         )  # fmt: skip
 
+    @on("validation.end")
+    async def tell_validation(self, event: ValidationEnd) -> None:
+        if event.losses:
+            await self._post(
+                "validation.end", run=event.run.name, step=event.step, epoch=event.epoch, losses=_finite(event.losses)
+            )
+
+    @on("preview.end", priority=95)
+    def tell_preview(self, event: PreviewEnd) -> None:
+        """Of a whole round; the grid is attached where the form has a place for it."""
+        if event.paths and len(event.paths) == len(event.prompts):
+            prompts, grid = [prompt.text for prompt in event.prompts], event.folder / "grid.png"
+            self._tell(
+                "preview.end", grid, run=event.run.name, step=event.step, reason=event.reason, grid=str(grid),
+                prompts=prompts,
+            )  # fmt: skip
+
     @on("checkpoint.saved")
     async def tell_checkpoint(self, event: CheckpointSaved) -> None:
         await self._post(
             "checkpoint.saved", run=event.run.name, step=event.step, reason=event.reason, path=str(event.path)
         )
+
+    @on("run.error")
+    def tell_error(self, event: RunError) -> None:
+        said = self._redactor.text(f"{type(event.error).__name__}: {event.error}")
+        self._tell("run.error", run=event.run.name, step=event.step, where=event.where, error=said)
+
+    @on("run.end")
+    def tell_end(self, event: RunEnd) -> None:
+        self._tell("run.end", run=event.run.name, step=event.step, reason=event.reason, seconds=round(event.seconds, 1))
+
+    @on("webhook.news")
+    async def tell_news(self, event: News) -> None:
+        if event.plugin == self.name:
+            await self._post(event.event, event.picture, **event.facts)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"posted_step": self._posted_step}
@@ -112,83 +189,39 @@ class Webhook(Plugin):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._posted_step = state["posted_step"]
 
-    async def _post(self, event: str, **facts: Any) -> None:
-        seconds, own = self.settings.timeout_seconds, self.settings.allow_private
-        posted = in_thread(post_json, self.settings.address, {"event": event} | facts, seconds, allow_private=own)
+    def _tell(self, event: Event, picture: Path | None = None, **facts: Any) -> None:
+        """Post in the background, from a handler that is not async."""
+        self.bus[NEWS].emit(News(plugin=self.name, event=event, facts=facts, picture=picture))
+
+    async def _post(self, event: str, picture: Path | None = None, /, **facts: Any) -> None:
+        seconds = self.settings.timeout_seconds
         try:
-            await asyncio.wait_for(posted, seconds)
+            await asyncio.wait_for(self._until_taken(event, picture, facts, monotonic() + seconds), seconds)
         except TimeoutError:
             raise TimeoutError(f"the post of {event} timed out after {seconds:g} s") from None
 
+    async def _until_taken(self, event: str, picture: Path | None, facts: Mapping[str, Any], until: float) -> None:
+        """Post again where the server asked for a pause that ends in time. Raises OSError where it does not."""
+        payload = await in_thread(self._payload, event, picture, facts)
+        while True:
+            pause = self._not_before - monotonic()
+            if self._not_before > until:
+                raise OSError(f"the post of {event} was left out: the server wants none for another {pause:.0f} s")
+            await asyncio.sleep(max(pause, 0.0))
+            seconds, own = self.settings.timeout_seconds, self.settings.allow_private
+            try:
+                await in_thread(post, self.settings.address, payload, seconds, allow_private=own)
+                return
+            except RateLimited as error:
+                self._not_before = monotonic() + error.seconds
 
-def split_address(url: str, *, allow_private: bool) -> SplitResult:
-    """Raises ValueError for what is no address to post to; the message does not repeat it, since it may be a secret."""
-    try:
-        parts = urlsplit(url)
-        is_web = parts.scheme in SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        is_web = False
-    if not is_web:
-        raise ValueError("not a web address; it begins with https:// and a host")
-    if parts.scheme != "https" and not allow_private:
-        raise ValueError("http is not encrypted; use https, or set allow_private = true for a server of your own")
-    if "@" in parts.netloc:
-        raise ValueError("a user and password before the host are not sent; leave them out")
-    return parts
-
-
-def post_json(url: str, body: Mapping[str, Any], timeout_seconds: float, *, allow_private: bool = False) -> None:
-    """Raises OSError for any answer but 2xx, also a redirect, and when there is none; HTTPException for gibberish.
-
-    The host's name is resolved once, and the connection made to the very address that was looked at.
-    """
-    parts = split_address(url, allow_private=allow_private)
-    host = str(parts.hostname)
-    place = resolve(host, parts.port or SCHEMES[parts.scheme], allow_private=allow_private)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    with closing(_Connection(host, place, timeout_seconds, parts.scheme)) as connection:
-        connection.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with connection.getresponse() as answer:
-            if not 200 <= answer.status < 300:
-                raise OSError(f"{host} answered {answer.status} {answer.reason}")
+    def _payload(self, event: str, picture: Path | None, facts: Mapping[str, Any]) -> Payload:
+        if self.settings.form == "json":
+            return json_payload({"event": event} | dict(facts))
+        if picture is None or picture.stat().st_size > MOST_FILE_BYTES:
+            return json_payload(message(event, facts))
+        return multipart_payload(message(event, facts, picture.name), picture, "image/png")
 
 
-def resolve(host: str, port: int, *, allow_private: bool) -> tuple[str, int]:
-    """The address to connect to. Raises PermissionError for a host with an address that is not public, however written."""
-    found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    for address in found:
-        if not allow_private and not is_public(address):
-            raise PermissionError(f"{host} is {address}, which is no public address; allow_private = true permits it")
-    return found[0], port
-
-
-def is_public(address: str) -> bool:
-    """Whether it is of the internet at large: not this machine's, this network's, reserved, or one of those in disguise.
-
-    >>> [is_public(one) for one in ("1.1.1.1", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1")]
-    [True, False, False, False, False, False]
-    """
-    ip = ip_address(address.partition("%")[0])
-    return ip.is_global and not ip.is_multicast and all(one.is_global for one in _embedded(ip))
-
-
-def _embedded(ip: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that packets to an IPv6 address may be sent on to."""
-    if isinstance(ip, IPv6Address):
-        yield from (one for one in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())) if one is not None)
-        if ip in TRANSLATED:
-            yield IPv4Address(int(ip) & 0xFFFFFFFF)
-
-
-class _Connection(HTTPConnection):
-    """To an address that was settled before, under the host's name."""
-
-    def __init__(self, host: str, place: tuple[str, int], timeout: float, scheme: str) -> None:
-        super().__init__(host, place[1], timeout=timeout)
-        self.default_port = SCHEMES[scheme]
-        self._place, self._seconds, self._is_secure = place, timeout, scheme == "https"
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection(self._place, self._seconds)
-        if self._is_secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

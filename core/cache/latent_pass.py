@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from events.catalogue import SAMPLE_IMAGE, SAMPLE_PIXELS
+from events.catalogue import SAMPLE_CROP, SAMPLE_IMAGE, SAMPLE_PIXELS
 
 from ..data.maker import SampleMaker
 from ..data.workers import Workers
@@ -138,17 +138,17 @@ class LatentPass:
         known = frozenset(self.store.note(f"fields {recipe.key.hex()}") or ())
         self.latents[name] = Latents(
             store=self.store, recipe_key=recipe.key, fields=tuple(sorted(known | seen.read)),
-            variations=variations_of(maker, SAMPLE_IMAGE, SAMPLE_PIXELS),
+            variations=variations_of(maker, SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_PIXELS),
         )  # fmt: skip
         return ""
 
     def _recipe(self, maker: SampleMaker, encoder: str) -> Recipe:
-        data, counts = maker.settings.data, variations_of(maker, SAMPLE_IMAGE, SAMPLE_PIXELS).counts
+        data, counts = maker.settings.data, variations_of(maker, SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_PIXELS).counts
         settings = {
             "crop": "centre" if maker.settings.validation else data.crop, "decode": data.decode,
             "transparent": data.transparent, "masks": data.masks, "seed": maker.settings.seed if counts else None,
         }  # fmt: skip
-        transforms = transforms_before(maker.bus, SAMPLE_IMAGE, SAMPLE_PIXELS)
+        transforms = transforms_before(maker.bus, SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_PIXELS)
         return Recipe(product="latents", encoder=encoder, transforms=transforms, settings=settings)
 
     def _take_in(self, fields: frozenset[str]) -> None:

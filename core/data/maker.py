@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from events.bus import Bus, Tally
-from events.catalogue import SAMPLE_CAPTION, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
-from events.payloads import Item, SampleContext, SampleKey, SampleSettings
+from events.catalogue import SAMPLE_CAPTION, SAMPLE_CROP, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
+from events.payloads import Crop, Item, SampleContext, SampleKey, SampleSettings
 from events.watchdog import Running
 
 from ..config import DataTable, PluginSource
@@ -72,8 +72,9 @@ class Encodable:
     geometry: tuple[int, ...]
     """Upright original height and width, top and left of the crop, height and width of the bucket, in pixels."""
     box: Box
-    """What is shown of the picture, as it was before it was mirrored."""
+    """What is shown of the picture, as it was before it was turned over."""
     mirrored: bool
+    upside_down: bool
 
 
 class WatchedContext(SampleContext):
@@ -165,7 +166,7 @@ class SampleMaker:
         return read_picture(item.path, transparent=data.transparent, mask=item.mask, target=wanted, known=known)
 
     def picture(self, key: SampleKey, item: Item, picture: Picture) -> Encodable:
-        """The picture after `sample.image`, crop, mirror and `sample.pixels`."""
+        """The picture after `sample.image`, `sample.crop`, the crop itself and `sample.pixels`."""
         target, bus = self.size_of(key), self.bus
         context = self._context(WatchedContext, key, item, target).watched_by(self.read.add)
         image = bus[SAMPLE_IMAGE].apply(picture.image, context)
@@ -173,24 +174,24 @@ class SampleMaker:
         if picture.mask is not None and is_resized:
             raise DataError(
                 f"a sample.image plugin made {item.id} {image.size} from {picture.image.size}, and its mask no longer"
-                " fits; leave the size as it is, or set data.masks = 'none'"
+                " fits; leave the size as it is and choose a part by sample.crop, or set data.masks = 'none'"
             )
-        random = object.__getattribute__(context, "rng").of(CROP, "crop").py
-        crop = "centre" if self.settings.validation else self.settings.data.crop
         size, whole = (image.size, None) if is_resized else (picture.size, picture.size)
-        box = crop_box(size, target, crop, random)
-        flip_p = self.settings.flip_p(item)
-        mirror = flip_p > 0 and (flip_p >= 1 or random.random() < flip_p)
-        pixels = to_pixels(resize(_rgb(image), box, target, mirror=mirror, whole=whole))
-        pixels = bus[SAMPLE_PIXELS].apply(pixels, context)
-        mask = picture.mask and resize(picture.mask, box, target, mirror=mirror, whole=whole)
-        top, left = corner(box, size, target, mirrored=mirror)
+        crop = bus[SAMPLE_CROP].apply(self._own_crop(item, size, target, context), context)
+        box = Box(max(0.0, crop.left), max(0.0, crop.top), crop.right, crop.bottom)
+
+        def shown(image: Image.Image) -> Image.Image:
+            return resize(image, box, target, mirror=crop.mirrored, upside_down=crop.upside_down, whole=whole)
+
+        pixels = bus[SAMPLE_PIXELS].apply(to_pixels(shown(_rgb(image))), context)
+        top, left = corner(box, size, target, mirrored=crop.mirrored, upside_down=crop.upside_down)
         return Encodable(
             pixels=pixels,
-            mask=None if mask is None else self._mask(mask, target),
+            mask=None if picture.mask is None else self._mask(shown(picture.mask), target),
             geometry=(picture.size[1], picture.size[0], top, left, target[1], target[0]),
             box=box,
-            mirrored=mirror,
+            mirrored=crop.mirrored,
+            upside_down=crop.upside_down,
         )
 
     def caption(self, key: SampleKey, item: Item) -> str:
@@ -220,6 +221,15 @@ class SampleMaker:
             epoch=key.epoch, sample_id=item.id, repeat=key.repeat, path=item.path, caption=item.caption,
             size=(item.width, item.height), target=target, settings=item.settings, extras=item.extras, rng=draws,
         )  # fmt: skip
+
+    def _own_crop(self, item: Item, size: Size, target: Size, context: WatchedContext) -> Crop:
+        """What the config says of crop and mirroring."""
+        random = object.__getattribute__(context, "rng").of(CROP, "crop").py
+        crop = "centre" if self.settings.validation else self.settings.data.crop
+        box = crop_box(size, target, crop, random)
+        flip_p = self.settings.flip_p(item)
+        mirrored = flip_p > 0 and (flip_p >= 1 or random.random() < flip_p)
+        return Crop(left=box.left, top=box.top, right=box.right, bottom=box.bottom, mirrored=mirrored)
 
     def _mask(self, mask: Image.Image, target: Size) -> Tensor:
         scale = self.settings.latent_scale

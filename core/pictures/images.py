@@ -26,6 +26,8 @@ Size = tuple[int, int]
 """(width, height) in pixels."""
 REDUCING_GAP = 2.0
 """Other pictures are averaged over whole blocks when that leaves this much for the fine filter to resize."""
+ZOOM_DIGITS = 9
+"""Of how much larger a smaller part is shown; with more, what rounding leaves of none would show."""
 ASPECT_TOLERANCE = 0.02
 """By which a mask's aspect may differ from its picture's."""
 
@@ -98,8 +100,10 @@ def crop_box(size: Size, target: Size, crop: Crop, random: Random) -> Box:
     return Box(left, top, left + width, top + height)
 
 
-def resize(image: Image.Image, box: Box, target: Size, *, mirror: bool, whole: Size | None = None) -> Image.Image:
-    """The part of an RGB picture or of a mask at the target's (width, height), antialiased.
+def resize(
+    image: Image.Image, box: Box, target: Size, *, mirror: bool, upside_down: bool = False, whole: Size | None = None
+) -> Image.Image:
+    """The part of an RGB picture or of a mask at the target's (width, height), antialiased and then turned over.
 
     Pictures by Lanczos' filter, masks by a linear one, which does not overshoot. `whole` is the size the picture had
     before it was decoded smaller: its last column and row then stand for less than the others, which the box minds.
@@ -108,17 +112,23 @@ def resize(image: Image.Image, box: Box, target: Size, *, mirror: bool, whole: S
     part = (box.left * width, box.top * height, min(box.right * width, width), min(box.bottom * height, height))
     resample = Image.Resampling.BILINEAR if image.mode == "L" else Image.Resampling.LANCZOS
     resized = image.resize(target, resample, box=part, reducing_gap=REDUCING_GAP)
-    return resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else resized
+    resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else resized
+    return resized.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if upside_down else resized
 
 
-def corner(box: Box, size: Size, target: Size, *, mirrored: bool) -> tuple[int, int]:
-    """(top, left) in pixels of the crop in the picture resized to cover the target, mirrored before it was cropped.
+def corner(box: Box, size: Size, target: Size, *, mirrored: bool, upside_down: bool = False) -> tuple[int, int]:
+    """(top, left) in pixels of the crop in the picture that was resized and turned over before it was cropped.
 
     What SDXL is told of a crop (Podell et al. 2023, arXiv:2307.01952, section 2.2).
     """
     scale = max(target[0] / size[0], target[1] / size[1])
     left = 1 - box.right if mirrored else box.left
-    return round(box.top * size[1] * scale), round(left * size[0] * scale)
+    top = 1 - box.bottom if upside_down else box.top
+    zoom_x, zoom_y = (
+        round(min(1.0, target[axis] / (size[axis] * scale)) / (box[axis + 2] - box[axis]), ZOOM_DIGITS)
+        for axis in (0, 1)
+    )
+    return round(top * size[1] * scale * zoom_y), round(left * size[0] * scale * zoom_x)
 
 
 def to_pixels(image: Image.Image) -> Tensor:

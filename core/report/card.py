@@ -46,13 +46,15 @@ def _place(shown: Shown, accumulate: int) -> str:
 
 
 def _cut(shown: Shown, seen: Seen) -> str:
-    """Size, scale, place of the crop, and mirroring, in words."""
+    """Size, scale, place of the crop, and how it was turned over, in words."""
     height, width, top, left = seen.made.geometry[:4]
-    scale = max(shown.target[0] / width, shown.target[1] / height)
+    left_edge, top_edge, right_edge, bottom_edge = seen.made.box
+    parts = width * (right_edge - left_edge), height * (bottom_edge - top_edge)
+    scale = min(side / part for side, part in zip(shown.target, parts, strict=True))
     cut = [f"{pixels} from the {side}" for pixels, side in ((left, "left"), (top, "top")) if pixels]
     crop = f", cut {' and '.join(cut)}" if cut else ""
-    mirrored = ", mirrored" if seen.made.mirrored else ""
-    return f"scaled by {scale:.2g} to {shown.target[0]} × {shown.target[1]}{mirrored}{crop}"
+    turned = ", mirrored" * seen.made.mirrored + ", upside down" * seen.made.upside_down
+    return f"scaled by {scale:.2g} to {shown.target[0]} × {shown.target[1]}{turned}{crop}"
 
 
 def _figures(shown: Shown, seen: Seen) -> Iterator[Markup]:

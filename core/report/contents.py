@@ -5,11 +5,11 @@ from ..errors import DataError
 from .batches import Bucket, bucket_section, count_buckets
 from .document import Block, Facts, Listing, Section, Table, counted, number
 from .effects import Effects
+from .galleries import gallery_section
 from .items import ItemFacts, caption_blocks, masks_in_use, setting_section, source_section
 from .lengths import length_blocks
 from .problems import list_problems, problem_section
 from .survey import Survey
-from .thumbnails import gallery_section
 
 LISTED = "`python run.py data` lists all"
 """How an error ends that leaves problems out."""

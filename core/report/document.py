@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .markup import Markup
+
 Cell = str | int | float
 """Numbers are set at the right."""
 
@@ -19,6 +21,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     title: str = ""
+    whole: bool = False
+    """Its cells are not broken over lines; on a page that is too narrow it is scrolled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,15 @@ class Bars:
 
     title: str
     rows: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Parts of a whole, each with its length in words."""
+
+    title: str
+    rows: tuple[tuple[str, float, str], ...]
+    """(what, how much, the same in words); the largest fills its row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +67,45 @@ class Gallery:
     pictures: tuple[Thumbnail, ...]
 
 
-Block = str | Facts | Table | Bars | Listing | Gallery
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """Pictures in rows under common headings, such as those of a prompt step by step; only pages show it."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Thumbnail | None, ...]], ...]
+    """(what a row shows, a picture or none for each column)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Curves; only pages show them."""
+
+    title: str
+    plot: Markup
+    keys: tuple[tuple[str, str], ...] = ()
+    """(class of its colour, what it is) of each curve, where there are several."""
+    note: str = ""
+    """What there is to read off it, such as the last value."""
+    wide: bool = False
+    """Has a row of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charts:
+    """Side by side, as many as there is room for."""
+
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verbatim:
+    """A text as it is, its lines and spaces kept; under a title it is folded up."""
+
+    text: str
+    title: str = ""
+
+
+Block = str | Facts | Table | Bars | Shares | Listing | Gallery | Strip | Charts | Verbatim
 """A string is a sentence or two."""
 
 

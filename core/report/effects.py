@@ -10,6 +10,7 @@ from events.catalogue import (
     DATA_ITEMS,
     EPOCH_PLAN,
     SAMPLE_CAPTION,
+    SAMPLE_CROP,
     SAMPLE_IMAGE,
     SAMPLE_PIXELS,
     SAMPLE_SETTINGS,
@@ -28,11 +29,11 @@ SAMPLES = 20
 SHOWN_SIGNS = 300
 """Of a caption that stands as an example."""
 BY_TRAINING = (DATA_ITEMS, EPOCH_PLAN)
-BY_WORKERS = (SAMPLE_IMAGE, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS, BATCH_HOST)
-SIGNALS = (DATA_ITEMS, SAMPLE_IMAGE, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS, BATCH_HOST, EPOCH_PLAN)
+BY_WORKERS = (SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS, BATCH_HOST)
+SIGNALS = (DATA_ITEMS, *BY_WORKERS, EPOCH_PLAN)
 THINGS = {
     "data.items": ("picture", "pictures"), "epoch.plan": ("plan", "plans"), "sample.image": ("picture", "pictures"),
-    "sample.caption": ("caption", "captions"), "sample.pixels": ("picture", "pictures"),
+    "sample.crop": ("crop", "crops"), "sample.caption": ("caption", "captions"), "sample.pixels": ("picture", "pictures"),
     "sample.settings": ("sample's settings", "samples' settings"), "batch.host": ("batch", "batches"),
 }  # fmt: skip
 Place = tuple[str, str, str]

@@ -20,10 +20,17 @@ def written(path: Path) -> Iterator[TextIO]:
     try:
         file = beside.open("x", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
-        raise ConfigError("data", [f"{path}  cannot be written: {error.strerror}"]) from error
+        raise _refusal(path, error) from error
     try:
         with file:
             yield file
-        beside.replace(path)
+        try:
+            beside.replace(path)
+        except OSError as error:
+            raise _refusal(path, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(str(path), [f"cannot be written: {error.strerror}"])

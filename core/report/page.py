@@ -1,9 +1,25 @@
 """A page that is one file: no scripts, no network, light or dark as the reader's system is."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .document import Bars, Block, Cell, Facts, Gallery, Listing, Section, Table, Thumbnail, number
+from .document import (
+    Bars,
+    Block,
+    Cell,
+    Chart,
+    Charts,
+    Facts,
+    Gallery,
+    Listing,
+    Section,
+    Shares,
+    Strip,
+    Table,
+    Thumbnail,
+    Verbatim,
+    number,
+)
 from .markup import Markup, element, joined
 from .output import written
 from .style import STYLE
@@ -52,9 +68,19 @@ def _block(block: Block) -> Markup:
     if isinstance(block, Table):
         return joined(*_titled(block.title), _table(block))
     if isinstance(block, Bars):
-        return joined(*_titled(block.title), _bars(block))
+        rows = [(label, count, number(count)) for label, count in block.rows]
+        return joined(*_titled(block.title), _bars(rows, "bars"))
+    if isinstance(block, Shares):
+        return joined(*_titled(block.title), _bars(block.rows, "bars shares"))
     if isinstance(block, Listing):
         return _listing(block)
+    if isinstance(block, Charts):
+        return element("div", *map(_chart, block.charts), class_="charts")
+    if isinstance(block, Strip):
+        return _strip(block)
+    if isinstance(block, Verbatim):
+        text = element("pre", block.text, dir="auto")
+        return element("details", element("summary", block.title), text) if block.title else text
     return _gallery(block)
 
 
@@ -62,7 +88,7 @@ def _table(table: Table) -> Markup:
     heads = [element("th", name, class_=_kind_of(table, place)) for place, name in enumerate(table.columns)]
     rows = [element("tr", *map(_cell, row)) for row in table.rows]
     body = element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
-    return element("div", body, class_="scroll")
+    return element("div", body, class_="scroll whole" if table.whole else "scroll")
 
 
 def _kind_of(table: Table, place: int) -> str:
@@ -75,18 +101,33 @@ def _cell(cell: Cell) -> Markup:
     return element("td", number(cell), class_="number" if cell else "number none")
 
 
-def _bars(bars: Bars) -> Markup:
-    most = max((count for _, count in bars.rows), default=0) or 1
-    rows = [
+def _bars(rows: Sequence[tuple[str, float, str]], kind: str) -> Markup:
+    """Of each row (what, how much, the same in words)."""
+    most = max((length for _, length, _ in rows), default=0) or 1
+    shown = [
         element(
             "div",
             element("span", label),
-            element("span", element("i", style=f"width:{100 * count / most:.1f}%"), class_="bar"),
-            element("span", number(count), class_="number"),
+            element("span", element("i", style=f"width:{100 * length / most:.1f}%"), class_="bar"),
+            element("span", words, class_="number"),
         )
-        for label, count in bars.rows
+        for label, length, words in rows
     ]
-    return element("div", *rows, class_="bars")
+    return element("div", *shown, class_=kind)
+
+
+def _chart(chart: Chart) -> Markup:
+    keys = [element("span", element("i", class_=tone), name, class_="key") for tone, name in chart.keys]
+    head = [element("b", chart.title), *keys, *([element("span", chart.note, class_="note")] if chart.note else [])]
+    return element("figure", element("figcaption", *head), chart.plot, class_="chart wide" if chart.wide else "chart")
+
+
+def _strip(strip: Strip) -> Markup:
+    cells = [element("div", heading, class_="head") for heading in strip.columns]
+    for label, pictures in strip.rows:
+        cells.append(element("div", label, class_="row", dir="auto"))
+        cells += [element("div", *([_tile(shown)] if shown else [])) for shown in pictures]
+    return element("div", *cells, class_="strip", style=f"--columns:{len(strip.columns)}")
 
 
 def _listing(listing: Listing) -> Markup:

@@ -1,6 +1,6 @@
 """Samples as training shows them, step by step: the picture and the caption after each plugin."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy
 from PIL import Image
 from torch import Tensor
 
-from events.catalogue import SAMPLE_CAPTION, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
+from events.catalogue import SAMPLE_CAPTION, SAMPLE_CROP, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
 from events.payloads import Item, SampleKey, SampleSettings
 from events.signals import Handler
 
@@ -20,7 +20,7 @@ from .survey import Survey, spread
 from .thumbnails import picture_of
 from .watch import differs, watch
 
-SIGNALS = (SAMPLE_IMAGE, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS)
+SIGNALS = (SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,8 @@ class Shown:
     words: Words
     settings: SampleSettings
     settings_changes: tuple[Change, ...]
+    changes: tuple[Change, ...]
+    """Of all signals, in the order in which they came."""
 
 
 @dataclass(slots=True)
@@ -100,12 +102,15 @@ class Sheet:
 
     def choose(self, count: int) -> list[tuple[int, SampleKey]]:
         """(batch, key) of so many different items of the epoch's plan, spread over the data set."""
+        items, first = numpy.unique(self.survey.plan.items, return_index=True)
+        return self.at([int(first[number]) for number in spread(len(items), count)])
+
+    def at(self, places: Sequence[int]) -> list[tuple[int, SampleKey]]:
+        """(batch, key) of the samples at these places of the epoch's plan, counted from 0."""
         plan = self.survey.plan
-        items, first = numpy.unique(plan.items, return_index=True)
         columns = (plan.epochs, plan.items, plan.repeats, plan.variants)
-        chosen = [int(first[number]) for number in spread(len(items), count)]
-        batches = numpy.searchsorted(plan.ends, chosen, side="right").tolist()
-        keys = [SampleKey(*(int(column[place]) for column in columns)) for place in chosen]
+        batches = numpy.searchsorted(plan.ends, places, side="right").tolist()
+        keys = [SampleKey(*(int(column[place]) for column in columns)) for place in places]
         return list(zip(batches, keys, strict=True))
 
     def samples(self, count: int) -> Iterator[Shown]:
@@ -119,9 +124,10 @@ class Sheet:
         item, target = maker.items[key.item], maker.size_of(key)
         self._changes.clear()
         picture, problem = self._picture(key, item, target)
+        words, settings = self._words(key, item), maker.sample_settings(key, item)
         return Shown(
-            key=key, batch=batch, item=item, target=target, picture=picture, problem=problem, words=self._words(key, item),
-            settings=maker.sample_settings(key, item), settings_changes=self._of("sample.settings"),
+            key=key, batch=batch, item=item, target=target, picture=picture, problem=problem, words=words,
+            settings=settings, settings_changes=self._of("sample.settings"), changes=tuple(self._changes),
         )  # fmt: skip
 
     def _picture(self, key: SampleKey, item: Item, target: Size) -> tuple[Seen | None, str]:

@@ -5,11 +5,13 @@ STYLE = """
   color-scheme: light dark;
   --page: #fbfaf8; --card: #ffffff; --ink: #22211f; --quiet: #74706a; --line: #e7e3dc;
   --accent: #2f6f6a; --wash: #e4efed; --gone: #a5483c; --gone-wash: #f8e7e3; --moved-wash: #f6edcf;
+  --tone0: #2f6f6a; --tone1: #c2702c; --tone2: #4a6fb0; --tone3: #8b5a9c; --tone4: #a08a1f; --tone5: #7d7a74;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #161615; --card: #1e1e1c; --ink: #e8e5df; --quiet: #9c978e; --line: #33322e;
     --accent: #7fc3bb; --wash: #21393a; --gone: #e39a8d; --gone-wash: #43251f; --moved-wash: #403714;
+    --tone0: #7fc3bb; --tone1: #e8a263; --tone2: #8fb0e8; --tone3: #c79bd8; --tone4: #d5c15c; --tone5: #a8a49c;
   }
 }
 * { box-sizing: border-box; }
@@ -36,12 +38,17 @@ table { border-collapse: collapse; min-width: 50%; font-variant-numeric: tabular
 th { text-align: left; padding: 0 1.5rem 0.35rem 0; white-space: nowrap; vertical-align: bottom; }
 td { padding: 0.4rem 1.5rem 0.4rem 0; border-top: 1px solid var(--line); vertical-align: top; unicode-bidi: isolate; }
 td:not(.number) { min-width: 6rem; max-width: 26rem; overflow-wrap: anywhere; }
+.whole th, .whole td { padding-right: 1rem; }
+.whole td { min-width: 0; max-width: none; white-space: nowrap; font-size: 0.9rem; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .none { color: var(--quiet); }
 .bars { display: grid; gap: 0.3rem; max-width: 34rem; }
 .bars > div { display: grid; grid-template-columns: 4.5rem 1fr 4rem; gap: 1rem; align-items: center; }
 .bars span:first-child { text-align: right; color: var(--quiet); font-variant-numeric: tabular-nums; }
 .bar i { display: block; height: 0.7rem; background: var(--accent); border-radius: 2px; }
+.bars.shares { max-width: 44rem; }
+.bars.shares > div { grid-template-columns: minmax(0, 9rem) 1fr 9.5rem; }
+.bars.shares span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .lines { margin: 0.5rem 0; padding: 0; list-style: none; font-size: 0.92rem; }
 .lines li { padding: 0.2rem 0; overflow-wrap: anywhere; unicode-bidi: isolate; }
 details { margin: 1rem 0; }
@@ -50,6 +57,50 @@ summary { cursor: pointer; font-weight: 600; }
 img { display: block; border-radius: 4px; }
 .gallery img { max-width: 100%; height: auto; outline: 1px solid var(--line); }
 .sharp { image-rendering: pixelated; }
+pre {
+  margin: 0.75rem 0; padding: 0.9rem 1.1rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  white-space: pre-wrap; overflow-wrap: anywhere; font: 0.86rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; unicode-bidi: isolate;
+}
+.tone0 { --tone: var(--tone0); } .tone1 { --tone: var(--tone1); } .tone2 { --tone: var(--tone2); }
+.tone3 { --tone: var(--tone3); } .tone4 { --tone: var(--tone4); } .tone5 { --tone: var(--tone5); }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 2.25rem 2.5rem; }
+.chart { min-width: 0; }
+.chart figcaption {
+  display: flex; flex-wrap: wrap; gap: 0 1rem; margin-bottom: 0.6rem; font-size: 0.88rem; white-space: normal;
+}
+.chart .key i {
+  display: inline-block; width: 0.75rem; height: 0.2rem; margin-right: 0.4rem; vertical-align: middle;
+  background: var(--tone); border-radius: 1px;
+}
+.chart .note { color: var(--quiet); font-variant-numeric: tabular-nums; }
+.plot { position: relative; height: 10rem; margin: 0 0.75rem 1.6rem 3.4rem; }
+.wide { grid-column: 1 / -1; }
+.wide .plot { height: 17rem; }
+.plot svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
+.plot path { fill: none; vector-effect: non-scaling-stroke; stroke-linecap: round; stroke-linejoin: round; }
+.plot .grid { stroke: var(--line); stroke-width: 1; }
+.plot .line { stroke: var(--tone); stroke-width: 1.75; }
+.plot .thin { stroke-width: 1; opacity: 0.55; }
+.plot .faint { stroke-width: 1; opacity: 0.3; }
+.plot .dot { stroke: var(--tone); stroke-width: 6.5; }
+.plot .area { fill: var(--tone); stroke: none; opacity: 0.75; }
+.plot span {
+  position: absolute; color: var(--quiet); font-size: 0.75rem; line-height: 1; white-space: nowrap;
+  font-variant-numeric: tabular-nums;
+}
+.plot .y { right: calc(100% + 0.55rem); transform: translateY(-50%); }
+.plot .x { top: calc(100% + 0.5rem); transform: translateX(-50%); }
+.strip {
+  display: grid; grid-template-columns: minmax(6rem, 11rem) repeat(var(--columns), minmax(0, 7.5rem)); gap: 0.6rem;
+  align-items: start;
+}
+.strip .head:first-of-type { grid-column-start: 2; }
+.strip .head {
+  position: sticky; top: 0; padding: 0.35rem 0; background: var(--page); color: var(--quiet); font-size: 0.85rem;
+  font-variant-numeric: tabular-nums;
+}
+.strip .row { grid-column-start: 1; padding-right: 0.75rem; font-size: 0.92rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.strip img { width: 100%; height: auto; outline: 1px solid var(--line); }
 
 article {
   background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 1.75rem; margin: 0 0 2rem;
@@ -84,6 +135,13 @@ del { color: var(--gone); background: var(--gone-wash); border-radius: 3px; padd
   td:not(.number) { min-width: 8rem; }
   .words { grid-template-columns: 1fr; gap: 0.15rem; }
   .words > .caption { margin-bottom: 0.7rem; }
+  .bars.shares { gap: 0.6rem; }
+  .bars.shares > div { grid-template-columns: 1fr auto; gap: 0.15rem 0.6rem; }
+  .bars.shares span:first-child { text-align: left; }
+  .bars.shares .bar { grid-row: 2; grid-column: 1 / -1; }
+  .strip { grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 0.3rem; }
+  .strip .head:first-of-type { grid-column-start: 1; }
+  .strip .row { grid-column: 1 / -1; margin-top: 0.5rem; }
   .figures { gap: 1rem; }
   figure { zoom: 0.8; }
 }

@@ -50,8 +50,7 @@ def surveyed(config: Config, bus: Bus, plugins: PluginSource, epoch: int) -> Ite
     """
     with TemporaryDirectory(prefix="signalbox-", ignore_cleanup_errors=True) as name:
         folder, seed = Path(name), config.run.seed
-        roots = tuple(str(root) for root in config.data.roots)
-        run = RunInfo(name=config.run.name, folder=folder, seed=seed, steps=config.train.steps, data_roots=roots)
+        run = run_info(config, folder)
         found = find_sets(bus, run, config)
         side = load_data_side(config.model, config.data.max_tokens)
         sets = prepare_sets(found, side, config, bus, run, folder / "items")
@@ -62,6 +61,14 @@ def surveyed(config: Config, bus: Bus, plugins: PluginSource, epoch: int) -> Ite
             yield Survey(config=config, bus=bus, side=side, sets=sets, maker=maker, epoch=epoch, plan=plan)
         finally:
             maker.close()
+
+
+def run_info(config: Config, folder: Path) -> RunInfo:
+    """Of a run that is looked at and not trained."""
+    roots = tuple(str(root) for root in config.data.roots)
+    return RunInfo(
+        name=config.run.name, folder=folder, seed=config.run.seed, steps=config.train.steps, data_roots=roots
+    )
 
 
 def spread(count: int, most: int) -> list[int]:

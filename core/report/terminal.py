@@ -10,8 +10,24 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from .document import Bars, Block, Cell, Facts, Gallery, Listing, Section, Table, number, on_one_line
+from .document import (
+    Bars,
+    Cell,
+    Charts,
+    Facts,
+    Gallery,
+    Listing,
+    Section,
+    Shares,
+    Strip,
+    Table,
+    Verbatim,
+    number,
+    on_one_line,
+)
 
+Words = str | Facts | Table | Bars | Shares | Listing | Verbatim
+"""What can be said without pictures."""
 BAR = 40
 """Signs of the longest bar."""
 FULL, SIMPLE = "█", "#"
@@ -38,18 +54,18 @@ def _print_sections(console: Console, sections: Iterable[Section]) -> None:
         console.print()
         console.print(Text(_clean(section.title), style="bold"))
         for block in section.blocks:
-            if not isinstance(block, Gallery):
+            if not isinstance(block, Gallery | Strip | Charts):
                 _print_block(console, block)
 
 
-def _print_block(console: Console, block: Block) -> None:
+def _print_block(console: Console, block: Words) -> None:
     if isinstance(block, str):
         _print_text(console, block)
         return
     if not isinstance(block, Facts) and block.title:
         _print_text(console, block.title, style="italic")
-    if isinstance(block, Listing):
-        for line in block.lines:
+    if isinstance(block, Listing | Verbatim):
+        for line in block.lines if isinstance(block, Listing) else block.text.splitlines():
             _print_text(console, line, indent=4)
     elif isinstance(block, Facts):
         _print_rows(console, ("", ""), block.rows)
@@ -60,6 +76,8 @@ def _print_block(console: Console, block: Block) -> None:
         sign = FULL if _is_unicode(console) else SIMPLE
         rows = [(label, count, sign * max(count * BAR // most, min(count, 1))) for label, count in block.rows]
         _print_rows(console, ("", "", ""), rows)
+    elif isinstance(block, Shares):
+        _print_rows(console, ("", ""), [(label, words) for label, _, words in block.rows])
 
 
 def _print_text(console: Console, text: str, *, style: str = "", indent: int = 2) -> None:

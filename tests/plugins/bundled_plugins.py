@@ -10,11 +10,17 @@ import plugins
 from events import Plugin
 
 NEEDED: dict[str, dict[str, Any]] = {
+    "AddWords": {"words": ["film", "night"]},
+    "Curves": {"rgb": [[0, 0], [100, 140], [255, 255]]},
     "LastLayers": {"layers": 1},
+    "Lut": {"file": "examples/looks/faded.cube"},
     "MergeLora": {"file": "adapter.safetensors"},
     "PriorPreservation": {"folder": "dogs"},
+    "RemoveWords": {"words": ["a"]},
+    "ReplaceWords": {"words": {"a": "the"}},
     "Rhythm": {"what": "save", "epochs": 1},
     "TextualInversion": {"words": {"<my-cat>": "cat"}},
+    "Upload": {"command": ["true", "{path}"]},
     "Webhook": {"url": "http://127.0.0.1:9/", "allow_private": True},
 }
 """Settings without a default."""

@@ -14,7 +14,7 @@ from events.testing import Harness
 from plugins.loading import build_plugin
 from tests.plugins.bundled_plugins import KINDS, NEEDED
 
-HEAVY = {"torch", "numpy", "PIL", "rich", "tensorboard", "diffusers", "transformers", "accelerate"}
+HEAVY = {"torch", "numpy", "PIL", "rich", "tensorboard", "diffusers", "transformers", "accelerate", "wandb", "psutil"}
 
 
 each_plugin = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

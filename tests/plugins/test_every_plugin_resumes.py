@@ -28,9 +28,13 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
 }
 """What some need to have anything to do; without an entry a plugin is tried all the same."""
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    "AccumulationRamp": {"end": 3, "epochs": 2},
     "EarlyStop": {"patience": 99},
     "Ema": {"decay": 0.5, "every_steps": 2},
+    "LearningRateFinder": {"high": 1e-3, "steps": 0},
+    "LossByImage": {"noise_from": 0.0},
     "PromptRecall": {"count": 1},
+    "RollingCheckpoint": {"every_epochs": 0.5},
 }
 
 

@@ -1,18 +1,17 @@
 """Webhook posts the chosen events as JSON, from the background, and no server can hold up or end a run."""
 
-import json
 import socket
-import ssl
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from events import Plugin, on
+from events.errors import PluginError
 from events.payloads import CheckpointSaved
 from events.testing import (
     Harness,
@@ -21,65 +20,28 @@ from events.testing import (
     data_ready,
     item,
     metrics_ready,
+    preview_end,
+    prompt,
+    run_end,
+    run_error,
     run_info,
+    run_start,
+    validation_end,
 )
-from plugins.webhook import Webhook, post_json, resolve
+from plugins.webhook import MOST_FILE_BYTES, Webhook
+from tests.http_server import Server, http_server
+from tests.small_runs import Run
 
-ALL = ("data.ready", "metrics.ready", "control.applied", "checkpoint.saved")
-
-
-class Server(ThreadingHTTPServer):
-    """Notes what it is sent. It answers with `status`, once `may_answer` is set."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        self.status = 204
-        self.has_been_asked = threading.Event()
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-    @property
-    def bodies(self) -> list[dict[str, Any]]:
-        return [body for _, body in self.received]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        assert self.headers["Content-Type"] == "application/json"
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.received.append((self.path, body))
-        self.server.has_been_asked.set()
-        self.server.may_answer.wait()
-        self.send_response(self.server.status)
-        if self.server.status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_POST
-
-    def log_message(self, *_: Any) -> None: ...
+ALL = (
+    "run.start", "data.ready", "metrics.ready", "control.applied", "validation.end", "preview.end", "checkpoint.saved",
+    "run.error", "run.end",
+)  # fmt: skip
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.may_answer.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server() as server:
+        yield server
 
 
 def webhook(server: Server | str, **settings: Any) -> Webhook:
@@ -102,13 +64,46 @@ def test_only_chosen_events_are_subscribed(server: Server) -> None:
     assert [signal.name for signal in bus.signals if signal.handlers] == ["metrics.ready"]
 
 
-def test_every_event_can_be_chosen(server: Server) -> None:
+def every_event(folder: Path) -> Iterator[tuple[str, Any]]:
+    """As they come in a run of this folder."""
+    run = run_info(folder, name="demo")
+    yield "run.start", run_start(run=run)
+    yield "data.ready", data_ready(run=run, items=(item(),), problems=("a.png: broken",))
+    yield "metrics.ready", metrics_ready(run=run, step=100, values={"loss": 0.5})
+    yield "control.applied", control_applied(kind="set", key="train.accumulate", value=4)
+    yield "validation.end", validation_end(run=run)
+    yield "preview.end", previews(folder)
+    yield "checkpoint.saved", checkpoint_saved(run=run)
+    yield "run.error", run_error(run=run)
+    yield "run.end", run_end(run=run)
+
+
+def previews(folder: Path, *, side: int = 32) -> Any:
+    """A round with its grid."""
+    event = preview_end(
+        run=run_info(folder, name="demo"), prompts=(prompt("a red heart"),), paths=(folder / "00-a-red-heart.png",)
+    )
+    event.folder.mkdir(parents=True)
+    Image.effect_noise((side, side), 100).convert("RGB").save(event.folder / "grid.png")
+    return event
+
+
+@pytest.mark.parametrize("form", ["json", "discord"])
+def test_every_event_has_a_form(server: Server, tmp_path: Path, form: str) -> None:
+    with Harness(webhook(server, events=ALL, form=form)) as harness:
+        for event in every_event(tmp_path):
+            harness.emit(*event)
+            harness.drain()
+    assert len(server.bodies) == len(ALL)
+    if form == "discord":
+        assert [body["embeds"][0]["title"] for body in server.bodies] == list(ALL)
+
+
+def test_every_event_can_be_chosen(server: Server, tmp_path: Path) -> None:
     with Harness(webhook(server, events=ALL)) as harness:
-        harness.emit("data.ready", data_ready(items=(item(),), problems=("a.png: broken",)))
-        harness.emit("metrics.ready", metrics_ready(step=100, values={"loss": 0.5}))
-        harness.emit("control.applied", control_applied(kind="set", key="train.accumulate", value=4))
-        harness.emit("checkpoint.saved", checkpoint_saved())
-        harness.drain()
+        for event in every_event(tmp_path):
+            harness.emit(*event)
+            harness.drain()
     assert [body["event"] for body in server.bodies] == list(ALL)
 
 
@@ -228,7 +223,7 @@ def test_after_three_failures_it_is_no_longer_tried_and_the_run_goes_on(server: 
     assert [body["step"] for body in server.bodies] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "http:///path", "hook", ""])
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "hook", ""])
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="not a web address"):
         Webhook.Settings(url=url)
@@ -236,7 +231,7 @@ def test_what_is_no_web_address_is_refused(url: str) -> None:
 
 def test_an_unknown_event_is_refused() -> None:
     with pytest.raises(ValidationError):
-        Webhook.Settings(url="https://host/", events=("run.end",))
+        Webhook.Settings(url="https://host/", events=("run.finish",))
 
 
 @pytest.mark.parametrize("url", ["http://host/", "http://127.0.0.1:9/"])
@@ -273,27 +268,96 @@ def test_one_address_is_named_and_is_there(settings: dict[str, Any], said: str) 
         Webhook.Settings(**settings)
 
 
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "0.0.0.0", "::1", "169.254.169.254", "2130706433", "0x7f000001", "::ffff:127.0.0.1"]
-)
-def test_a_host_that_is_not_public_is_refused_however_it_is_written(host: str) -> None:
-    with pytest.raises(PermissionError, match="which is no public address"):
-        resolve(host, 443, allow_private=False)
+def test_a_grid_is_attached_where_discord_shows_it(server: Server, tmp_path: Path) -> None:
+    with Harness(webhook(server, events=("preview.end",), form="discord")) as harness:
+        harness.emit("preview.end", event := previews(tmp_path))
+        harness.drain()
+    assert server.files == [("grid.png", (event.folder / "grid.png").read_bytes())]
+    assert server.bodies[0]["embeds"][0]["image"] == {"url": "attachment://grid.png"}
+    assert server.bodies[0]["content"] == "`demo` has rendered previews at step 10"
 
 
-def test_a_public_server_is_asked_for_under_its_name_at_the_address_that_was_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    reached: list[Any] = []
+def test_a_grid_that_is_too_large_is_left_out_of_the_message(server: Server, tmp_path: Path) -> None:
+    with Harness(webhook(server, events=("preview.end",), form="discord")) as harness:
+        event = previews(tmp_path)
+        with (event.folder / "grid.png").open("ab") as grid:
+            grid.truncate(MOST_FILE_BYTES + 1)
+        harness.emit("preview.end", event)
+        harness.drain()
+    assert server.files == []
+    assert "image" not in server.bodies[0]["embeds"][0]
 
-    class Context:
-        def wrap_socket(self, sock: object, server_hostname: str) -> None:
-            reached.append(server_hostname)
-            raise ConnectionRefusedError("as far as it goes")
 
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("93.184.216.34", 443))])
-    monkeypatch.setattr(socket, "create_connection", lambda place, seconds: reached.append(place))
-    monkeypatch.setattr(ssl, "create_default_context", Context)
-    with pytest.raises(ConnectionRefusedError):
-        post_json("https://hooks.example/x", {}, 1.0)
-    assert reached == [("93.184.216.34", 443), "hooks.example"]
+@pytest.mark.parametrize(("prompts", "paths"), [(1, 0), (2, 1), (0, 0)])
+def test_a_round_that_failed_or_was_empty_is_no_news(server: Server, tmp_path: Path, prompts: int, paths: int) -> None:
+    with Harness(webhook(server, events=("preview.end",))) as harness:
+        event = preview_end(run=run_info(tmp_path), prompts=(prompt(),) * prompts, paths=(tmp_path / "a.png",) * paths)
+        harness.emit("preview.end", event)
+        harness.drain()
+    assert server.received == []
+
+
+def test_the_news_of_one_webhook_is_not_posted_by_another(server: Server) -> None:
+    settings = webhook(server, events=("run.end",)).settings
+    with Harness(Webhook(settings, name="one"), Webhook(settings, name="two")) as harness:
+        harness.emit("run.end", run_end())
+        harness.drain()
+    assert len(server.received) == 2
+
+
+def test_an_error_is_posted_without_the_secrets_of_the_config(server: Server) -> None:
+    secret = {"plugins": [{"api_key": "very-secret-word"}]}
+    with Harness(webhook(server, events=("run.error",))) as harness:
+        harness.emit("run.start", run_start(config=secret))
+        harness.emit("run.error", run_error(ValueError("very-secret-word is refused")))
+        harness.drain()
+    assert [body["error"] for body in server.bodies] == ["ValueError: [redacted] is refused"]
+
+
+def test_what_is_told_last_is_posted_before_the_end(server: Server) -> None:
+    with Harness(webhook(server, events=("run.end",))) as harness:
+        harness.emit("run.end", run_end(reason="complete"))
+    assert [body["reason"] for body in server.bodies] == ["complete"]
+
+
+def test_a_pause_that_the_server_asks_for_is_kept(server: Server) -> None:
+    server.first_answers = [(429, {"Retry-After": "0.05"}), (429, {"Retry-After": "0.05"})]
+    with Harness(webhook(server)) as harness:
+        harness.emit("checkpoint.saved", checkpoint_saved(step=1))
+        harness.drain()
+    assert [body["step"] for body in server.bodies] == [1, 1, 1]
+
+
+def test_a_pause_that_is_longer_than_a_post_may_take_is_not_waited_for_nor_broken(server: Server) -> None:
+    server.first_answers = [(429, {"Retry-After": "3600"})]
+    with Harness(webhook(server, timeout_seconds=5)) as harness:
+        for step in (1, 2):
+            harness.emit("checkpoint.saved", checkpoint_saved(step=step))
+            with pytest.raises(OSError, match="the server wants none for another 3600 s"):
+                harness.drain(limit_seconds=4)
+    assert [body["step"] for body in server.bodies] == [1]
+
+
+RUN = """
+[[plugins]]
+use = "plugins.webhook.Webhook"
+url = "{url}"
+allow_private = true
+events = ["run.start", "preview.end", "run.error", "run.end"]
+form = "{form}"
+"""
+
+
+def test_a_run_tells_that_it_is_over(server: Server, train: Callable[..., Run]) -> None:
+    train("train.steps=2", "preview.at_end=true", plugins=RUN.format(url=server.url, form="discord"))
+    said = [body["content"] for body in server.bodies]
+    assert said == ["`test` begins", "`test` has rendered previews at step 2", "`test` is over at step 2"]
+    assert [name for name, _ in server.files] == ["grid.png"]
+
+
+def test_a_run_that_fails_tells_why(server: Server, train: Callable[..., Run]) -> None:
+    failing = '\n[[plugins]]\nuse = "tests.core.plugins_for_tests.Failing"\n'
+    with pytest.raises(PluginError):
+        train("train.steps=4", plugins=failing + RUN.format(url=server.url, form="json"))
+    assert [body["event"] for body in server.bodies] == ["run.start", "run.error"]
+    assert "PluginError" in server.bodies[-1]["error"]
