@@ -5,16 +5,24 @@ python run.py train my.toml --set train.steps=100
 python run.py data my.toml               says what it would train on; --html, --look N and --plan FILE show more
 python run.py import train.json          writes a config from that of another trainer
 python run.py convert old.ckpt new.safetensors   makes a safe file of pickled weights
-python run.py plan | events | check | sample
+python run.py new plugin soft_light       writes a plugin with a handler of each kind, and its test
+python run.py runs                       lists runs, and how to go on with them; compare A B and report NAME say more
+python run.py sample --run NAME --prompt "a red heart"   renders with an export or a checkpoint of a run
+python run.py plan | events | check | schema | view
 """
 
+import gc
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from core.history.commands import compare, report, runs, view
 
 if TYPE_CHECKING:
     from core.config import Config, PluginSource
@@ -28,8 +36,12 @@ if TYPE_CHECKING:
 ConfigPath = Annotated[Path, typer.Argument(help="the config file")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE", help="override a key; repeatable")]
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="leave out every plugin of the config")]
-COMMANDS = ("train", "plan", "events", "sample", "check", "data", "import", "convert")
+COMMANDS = (
+    "train", "plan", "events", "sample", "check", "data", "import", "convert", "schema", "view", "new", "runs", "compare",
+    "report",
+)  # fmt: skip
 DEFAULT_CONFIG = Path("config.toml")
+SCHEMA = Path(__file__).parent / "docs" / "config.schema.json"
 PROFILED_STEPS = 10
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
@@ -37,6 +49,9 @@ HELP = "Train text-to-image diffusion models; everything around the step is a pl
 app = typer.Typer(
     add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
 )
+
+new = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write files to begin with.")
+app.add_typer(new, name="new")
 
 
 @app.command()
@@ -98,19 +113,48 @@ def train(
 def plan(
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006  # as above
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="SIGNAL", help="say all of one signal's handlers, with an example of your data"),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="of the first epoch, the sample that --explain shows")
+    ] = None,
+    item: Annotated[str | None, typer.Option(metavar="NAME", help="likewise, by the name of its file")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the pictures that --explain tells of, as PNG")
+    ] = None,
     no_plugins: NoPlugins = False,
 ) -> None:
     """Print which plugins handle which signal, in order, with priority, place and file:line."""
     from core.plan_text import plan_lines
 
-    bus, _ = assemble_bus(load(config, overrides, no_plugins=no_plugins), config)
-    for line in plan_lines(bus):
-        typer.echo(line)
+    loaded = load(config, overrides, no_plugins=no_plugins)
+    bus, source = assemble_bus(loaded, config)
+    if explain is None:
+        if sample or item or out:
+            raise typer.BadParameter("--sample, --item and --out choose what --explain shows; name a signal with it")
+        for line in plan_lines(bus):
+            typer.echo(line)
+        return
+    from core.explain.request import Request, explain_signal
+
+    with uncollected():
+        explain_signal(
+            Request(signal=explain, sample=sample or 0, item=item or "", out=out), loaded, bus, source, str(config)
+        )
 
 
 @app.command()
-def events() -> None:
+def events(
+    write: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write a page for each signal into a folder instead")
+    ] = None,
+) -> None:
     """Print the catalogue: every signal with its kind, payload and meaning."""
+    if write is not None:
+        write_signal_pages(write)
+        return
     from core.plan_text import catalogue_lines
 
     for line in catalogue_lines():
@@ -123,13 +167,17 @@ def check(
     overrides: Overrides = [],  # noqa: B006  # as above
     no_plugins: NoPlugins = False,
 ) -> None:
-    """Say everything that is wrong with a config, without training."""
+    """Say everything that is wrong with a config, its data, its model and its plugins, without training."""
     loaded = load(config, overrides, no_plugins=no_plugins)
-    bus, _ = assemble_bus(loaded, config)
-    from core.checks import check as look_closer
+    bus, source = assemble_bus(loaded, config)
+    with uncollected():
+        from core.checks import check as look_closer
+        from core.log import configure_logging
+        from core.session import configure
 
-    for line in look_closer(loaded, bus):
-        typer.echo(line)
+        configure_logging("error")
+        for line in look_closer(configure(bus, loaded, str(config)), bus, source):
+            typer.echo(line)
     typer.echo(f"plugins   {', '.join(bus.plugins) or 'none'}")
     typer.echo(f"{config} is in order")
 
@@ -138,17 +186,38 @@ def check(
 def sample(
     prompts: Annotated[list[str], typer.Option("--prompt", help="what to render; repeatable")],
     model: Annotated[Path | None, typer.Option(help="an exported folder")] = None,
-    run: Annotated[Path | None, typer.Option(help="a run's folder, whose newest export is taken")] = None,
-    out: Annotated[Path, typer.Option(help="where the grid goes")] = Path("samples.png"),
+    run: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help="a run, whose newest export is taken")] = None,
+    checkpoint: Annotated[
+        str, typer.Option(metavar="STEP|newest|best", help="take one of the run's checkpoints instead")
+    ] = "",
+    ema: Annotated[
+        bool | None,
+        typer.Option(
+            "--ema/--no-ema", help="of the checkpoint, the average that the run keeps, or the weights as trained"
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="where the grid goes; into a folder, beside every picture")] = Path(
+        "samples.png"
+    ),
     count: Annotated[int, typer.Option(help="pictures a prompt")] = 4,
     steps: Annotated[int, typer.Option(help="denoising steps")] = 30,
     guidance: Annotated[float, typer.Option(help="classifier-free guidance scale")] = 3.0,
     seed: Annotated[int, typer.Option(help="of the first picture's noise")] = 0,
+    width: Annotated[int | None, typer.Option(min=8, help="in pixels; left out: the model's own")] = None,
+    height: Annotated[int | None, typer.Option(min=8, help="likewise")] = None,
 ) -> None:
-    """Render prompts with an exported model."""
-    from core.sampling import sample_grid
+    """Render prompts with an exported model, or with a checkpoint of a run."""
+    from core.history.places import find_folder
+    from core.log import configure_logging
 
-    sample_grid(prompts, model=model, run=run, out=out, count=count, steps=steps, guidance=guidance, seed=seed)
+    folder = find_folder(run) if run is not None else None
+    from core.sampling import Asked, Source, sample_grid
+
+    configure_logging("error")
+    asked = Asked(
+        prompts=prompts, count=count, steps=steps, guidance=guidance, seed=seed, width=width, height=height
+    )  # fmt: skip
+    sample_grid(asked, Source(model=model, run=folder, checkpoint=checkpoint, averaged=ema), out, assemble_bus)
     typer.echo(f"{out}")
 
 
@@ -186,6 +255,37 @@ def data(
     answer(Request(html=html, look=look, plan=plan_file, epochs=epochs, epoch=epoch), loaded, bus, source, typer.echo)
 
 
+@app.command()
+def schema(
+    write: Annotated[Path | None, typer.Option(metavar="FILE", help="write it to a file instead")] = None,
+) -> None:
+    """Print the JSON schema of a config, by which editors complete and check it, the bundled plugins' settings too."""
+    from core.config_schema import config_schema, schema_text, write_schema
+    from plugins.loading import bundled_classes
+
+    text = schema_text(config_schema(bundled_classes()))
+    if write is None:
+        typer.echo(text, nl=False)
+        return
+    write_schema(text, write)
+    typer.echo(f"{write}")
+
+
+@new.command("plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="in snake_case or CamelCase")],
+    folder: Annotated[Path, typer.Option(help="the one that your config lies in")] = Path(),
+) -> None:
+    """Write a plugin with settings and a handler of each kind, and a test of it that passes."""
+    from pkgutil import iter_modules
+
+    import plugins
+    from core.scaffold.new_plugin import write_plugin
+
+    for line in write_plugin(name, folder, [module.name for module in iter_modules(plugins.__path__)]):
+        typer.echo(line)
+
+
 @app.command("import")
 def import_files(
     files: Annotated[
@@ -202,7 +302,7 @@ def import_files(
     from core.migration.migrate import import_config
     from plugins.loading import plugin_problems
 
-    for line in import_config(files, out, force=force, plugin_problems=plugin_problems):
+    for line in import_config(files, out, force=force, plugin_problems=plugin_problems, schema=SCHEMA):
         typer.echo(line)
 
 
@@ -217,6 +317,32 @@ def convert_weights(
 
     for line in convert(source, target, force=force):
         typer.echo(line)
+
+
+for look_back in (runs, compare, report, view):
+    app.command()(look_back)
+
+
+def write_signal_pages(folder: Path) -> None:
+    """A page for each signal, with the handlers of the bundled plugins and the methods of the class style."""
+    from core.signal_pages.pages import Pages
+    from plugins.loading import bundled_classes
+    from plugins.plugins import HOOKS
+
+    pages = Pages(kinds=bundled_classes(), hooks={name: hook.signal for name, hook in HOOKS.items()})
+    typer.echo(f"{folder}: {pages.write(folder)} pages")
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Importing libraries makes objects that stay; looking for garbage among them meanwhile takes a second."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: bool) -> None:
@@ -261,10 +387,10 @@ def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> 
     from events.errors import AttachError
     from plugins.loading import build_plugins, tables_of
 
-    source = PluginSource(build_plugins, tables_of(config.plugins), path.resolve().parent)
-    bus = Bus()
+    folder, bus = path.resolve().parent, Bus()
     try:
-        bus.attach(source.build(source.tables, source.folder), where=("training", "worker"))
+        plugins = build_plugins(tables_of(config.plugins), folder)
+        bus.attach(plugins, where=("training", "worker"))
     except AttachError as error:
         raise ConfigError(str(path), error.problems) from error
     if config.log.time_plugins:
@@ -274,7 +400,7 @@ def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> 
     if trace is not None:
         bus.trace(trace)
     bus.seal()
-    return bus, source
+    return bus, PluginSource(build_plugins, tuple(table for _, table in plugins), folder)
 
 
 def finished_text(folder: "RunFolder", config: "Config") -> str:

@@ -1,6 +1,8 @@
-"""`run.py sample`: prompts rendered with an exported model, by the stock pipeline of its family."""
+"""`run.py sample`: prompts rendered with an export or a checkpoint of a run, by the stock pipeline of its family."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -14,40 +16,77 @@ from .families.parts.folder import ModelFolder, newest_export
 from .families.parts.pipeline import PipelineFamily
 from .families.parts.untrusted import INDEX
 from .grid import labelled_grid
+from .restoring import Assemble, exported
+from .stored_run import stored_run
+
+AVERAGED = {True: ", with averaged weights", False: ", with the weights as trained", None: ""}
 
 
-def sample_grid(
-    prompts: Sequence[str],
-    *,
-    model: Path | None,
-    run: Path | None,
-    out: Path,
-    count: int,
-    steps: int,
-    guidance: float,
-    seed: int,
-) -> None:
-    """A row of `count` pictures for each prompt, seeds counted up from `seed`, as one page in `out`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be rendered."""
 
-    Pictures have the size that the pipeline gives them unasked. Raises ConfigError when neither a model nor a run with
-    an export is named, and for a model of no known family.
+    prompts: Sequence[str]
+    count: int = 4
+    """Pictures of each prompt."""
+    steps: int = 30
+    guidance: float = 3.0
+    seed: int = 0
+    """Of the first picture's noise; the next has the next."""
+    width: int | None = None
+    height: int | None = None
+    """In pixels; None leaves them to the pipeline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Which weights."""
+
+    model: Path | None = None
+    """An exported folder."""
+    run: Path | None = None
+    checkpoint: str = ""
+    """Of the run: a step, `newest` or `best`. Empty: the newest export, or with `averaged` the newest checkpoint."""
+    averaged: bool | None = None
+    """With the averages that the run keeps, without, or as its exports have it."""
+
+
+def sample_grid(asked: Asked, source: Source, out: Path, assemble: Assemble) -> None:
+    """A row of pictures for each prompt as one page in `out`; where that is a folder, each as a file of its own too.
+
+    Raises ConfigError when neither a model nor a run with an export or such a checkpoint is named, for a model of no
+    known family, and for sides that the model cannot have.
     """
+    with _model_of(source, assemble) as (folder, title):
+        pictures = render(folder, asked)
+    seeds = [seed for _ in asked.prompts for seed in range(asked.seed, asked.seed + asked.count)]
+    texts = [text for text in asked.prompts for _ in range(asked.count)]
+    if out.is_dir():
+        for number, (picture, seed) in enumerate(zip(pictures, seeds, strict=True)):
+            picture.save(out / f"{number:02d}-seed-{seed}.png")
+        out = out / "grid.png"
+    cells: list[tuple[Image.Image | None, str, bool]] = [
+        (picture, f"{text}, seed {seed}", False) for picture, text, seed in zip(pictures, texts, seeds, strict=True)
+    ]
+    labelled_grid(cells, asked.count, title=title).save(out)
+
+
+def render(folder: Path, asked: Asked) -> list[Image.Image]:
+    """The pictures of the first prompt, then those of the next, by an exported folder."""
     import torch
 
-    folder = find_export(model, run)
     family = _load(folder)
-    pipeline = family.pipeline()
-    cells: list[tuple[Image.Image | None, str, bool]] = []
-    for text in prompts:
-        seeds = range(seed, seed + count)
-        asked = Prompt(text=text, width=0, height=0, steps=steps, guidance=guidance)
-        pictures = pipeline(
-            **family.conditions((asked,) * count),
-            generator=[torch.Generator().manual_seed(one) for one in seeds],
-            num_inference_steps=steps,
+    pipeline, sides = family.pipeline(), _sides(asked, family)
+    pictures: list[Image.Image] = []
+    for text in asked.prompts:
+        one = Prompt(text=text, width=0, height=0, steps=asked.steps, guidance=asked.guidance)
+        pictures += pipeline(
+            **family.conditions((one,) * asked.count),
+            **sides,
+            generator=[torch.Generator().manual_seed(asked.seed + number) for number in range(asked.count)],
+            num_inference_steps=asked.steps,
         ).images
-        cells += [(picture, f"{text}, seed {one}", False) for picture, one in zip(pictures, seeds, strict=True)]
-    labelled_grid(cells, count, title=str(folder)).save(out)
+    return pictures
 
 
 def find_export(model: Path | None, run: Path | None) -> Path:
@@ -57,11 +96,40 @@ def find_export(model: Path | None, run: Path | None) -> Path:
             raise ConfigError("sample", [f"--model {model} is no diffusers folder: it holds no model_index.json"])
         return model
     if run is None:
-        raise ConfigError("sample", ["name an exported folder with --model, or a run's folder with --run"])
+        raise ConfigError("sample", ["name an exported folder with --model, or a run with --run"])
     export = newest_export(run)
     if export is None:
-        raise ConfigError("sample", [f"--run {run} has no export yet; it is written when the run is complete"])
+        raise ConfigError(
+            "sample",
+            [
+                f"--run {run} has no export yet; it is written when the run is complete; --checkpoint newest renders before"
+            ],
+        )
     return export
+
+
+@contextmanager
+def _model_of(source: Source, assemble: Assemble) -> Generator[tuple[Path, str], None, None]:
+    """A folder that the stock pipeline loads, and what it is."""
+    if not source.checkpoint and source.averaged is None:
+        folder = find_export(source.model, source.run)
+        yield folder, str(folder)
+        return
+    if source.run is None or source.model is not None:
+        raise ConfigError(
+            "sample", ["--checkpoint, --ema and --no-ema choose among the weights of a run; name it with --run"]
+        )
+    stored = stored_run(source.run, source.checkpoint or "newest")
+    with exported(stored, assemble, averaged=source.averaged) as folder:
+        yield folder, f"{stored.folder.name}, step {stored.checkpoint.step}{AVERAGED[source.averaged]}"
+
+
+def _sides(asked: Asked, family: PipelineFamily) -> dict[str, int]:
+    sides = {name: side for name, side in (("width", asked.width), ("height", asked.height)) if side is not None}
+    multiple = family.pixel_multiple
+    if wrong := [f"--{name} {side} is no multiple of {multiple}" for name, side in sides.items() if side % multiple]:
+        raise ConfigError("sample", wrong)
+    return sides
 
 
 def _load(folder: Path) -> PipelineFamily:

@@ -88,6 +88,8 @@ class Session(Facts):
     command: tuple[str, ...] = ()
     """What goes on with the run, when typed in the folder `directory`."""
     directory: str = ""
+    beside: str = ""
+    """The folder of the config's file, in which plugins are found too."""
     seconds: dict[str, float] = {}
     """Wall time by kind, as `core.time_spent` has them."""
     plugins: tuple[PluginFacts, ...] = ()

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +68,7 @@ class RunHistory:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return self.folder.resolve().name
 
     def best(self) -> tuple[str, int, float] | None:
         """(metric, step, value) of the lowest validation loss of the first set, else of the lowest reported loss."""
@@ -86,7 +88,7 @@ def read_run(folder: Path) -> RunHistory:
     session = _facts(folder / RECORD / SESSION, Session, problems)
     config_text = _text(folder / CONFIG, problems)
     config = _toml(folder / CONFIG, config_text, problems)
-    steps = session.steps if session else int(config.get("train", {}).get("steps", 0))
+    steps = session.steps if session else _steps_of(config)
     state = state_of(folder, session)
     curves = read_curves(folder / METRICS)
     marked = max(marked_step(folder), session.step if session else 0)
@@ -102,8 +104,20 @@ def read_run(folder: Path) -> RunHistory:
     )  # fmt: skip
 
 
+def read_session(folder: Path) -> Session | None:
+    """The newest session; None where there is no record of it, or none that can be read."""
+    return _facts(folder / RECORD / SESSION, Session, [])
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """The plan of the newest session, likewise."""
+    return _facts(folder / RECORD / PLAN, Plan, [])
+
+
 def state_of(folder: Path, session: Session | None) -> State:
     """What a run is doing, by its lock and its record."""
+    if session is not None and session.pid == os.getpid() and session.status != "running":
+        return session.status  # of this process, which is about to let go
     if is_locked(folder):
         return "running"
     if session is None:
@@ -134,7 +148,7 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
         step, values = entry.get("step"), entry.get("values")
         if isinstance(step, int) and isinstance(values, dict):
             for name, value in values.items():
-                if isinstance(value, int | float):
+                if isinstance(value, int | float) and math.isfinite(value):
                     curves.setdefault(name, {})[step] = float(value)
     return {name: sorted(points.items()) for name, points in curves.items()}
 
@@ -198,6 +212,12 @@ def _toml(path: Path, text: str, problems: list[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         problems.append(f"{path}: {error}")
         return {}
+
+
+def _steps_of(config: Mapping[str, Any]) -> int:
+    train = config.get("train")
+    steps = train.get("steps") if isinstance(train, dict) else None
+    return steps if isinstance(steps, int) else 0
 
 
 def _steps_in(folder: Path) -> Iterator[int]:

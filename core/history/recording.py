@@ -47,14 +47,16 @@ MOST_PROBLEMS = 200
 class Recorder:
     """Writes the record of one session."""
 
-    def __init__(self, run: Path, *, bus: Bus, redactor: Redactor, command: Sequence[str] = ()) -> None:
-        """`command` is what goes on with the run."""
+    def __init__(
+        self, run: Path, *, bus: Bus, redactor: Redactor, command: Sequence[str] = (), beside: Path | None = None
+    ) -> None:
+        """`command` is what goes on with the run, `beside` the folder of its config's file."""
         self._folder = run / RECORD
         self._bus = bus
         self._redactor = redactor
         self._session = Session(
             status="running", run=run.name, pid=os.getpid(), began=_now(), steps=0, directory=str(Path.cwd()),
-            command=tuple(command), versions=versions(),
+            beside="" if beside is None else str(beside), command=tuple(command), versions=versions(),
         )  # fmt: skip
 
     def begin(self, *, first_step: int, steps: int) -> None:
