@@ -20,7 +20,7 @@ from .checkpoint.writer import (
     Patience,
     Writer,
     Written,
-    free_bytes,
+    room_problem,
     why_not_saved,
 )
 from .config import Config
@@ -62,13 +62,8 @@ class Artefacts:
 
     def require_room(self) -> None:
         """Raises ResourceError when a checkpoint would not fit on the disk, before anything has been trained."""
-        folder = self.writer.folder.folder
-        needed, free = self.state.expected_bytes(), free_bytes(folder)
-        if free < needed:
-            raise ResourceError(
-                f"a checkpoint of this run needs about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free in"
-                f" {folder}; make room, or name another place as run.dir"
-            )
+        if problem := room_problem(self.state.expected_bytes(), self.writer.folder.folder):
+            raise ResourceError(problem)
 
     def at_start(self) -> None:
         """What is wanted of the model before its first step."""

@@ -11,21 +11,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from events.bus import Bus
-from events.catalogue import (
-    BUILD_MODEL,
-    BUILD_OPTIMIZER,
-    BUILD_PARAMETERS,
-    BUILD_SCHEDULE,
-    BUILD_SCHEDULER,
-    MODEL_LOADED,
-    MODEL_READY,
-)  # fmt: skip
+from events.catalogue import BUILD_OPTIMIZER, BUILD_SCHEDULE, MODEL_READY
 from events.control import Control
 from events.payloads import (
     AdapterNames,
     LiveState,
     ModelContext,
-    ModelLoaded,
     ModelReady,
     ParameterGroup,
     RunInfo,
@@ -33,6 +24,7 @@ from events.payloads import (
 )
 
 from .artefacts import Artefacts
+from .building import build_trained
 from .cache.caches import Caches
 from .cache.parts import CacheParts
 from .checkpoint.writer import Writer
@@ -51,7 +43,6 @@ from .learning_rate import learning_rate_factor
 from .metrics import MetricsRing
 from .objective import compose_objective
 from .optimisation import make_optimizer
-from .parameter_groups import parameter_groups
 from .plan_text import plan_lines
 from .plugin_states import PluginStates
 from .position import Position
@@ -62,7 +53,7 @@ from .step import Step
 from .step_mark import StepMark
 from .time_spent import TimeSpent
 from .trainer import Trainer
-from .validation import Validation
+from .validation import Validation, measuring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +99,11 @@ class Assembly:
         self._record(sets)
         metrics = MetricsRing(device.device, config.log.every_steps)
         step = self._compose_step(family, device, trained, metrics)
-        live = LiveState(modules=MappingProxyType(family.modules), optimizer=trained.optimizer)
+        live = LiveState(
+            modules=MappingProxyType(family.modules),
+            optimizer=trained.optimizer,
+            measure=measuring(step, family.modules),
+        )
         if self.bus[MODEL_READY].chain:
             self.bus[MODEL_READY].emit(
                 ModelReady(run=self.run, modules=live.modules, optimizer=trained.optimizer, groups=trained.groups)
@@ -175,30 +170,12 @@ class Assembly:
 
     @property
     def _model(self) -> ModelTable:
-        """As the config has it; a run that goes on has the model it began with, whatever its path means by now."""
-        table, checkpoint = self.config.model, self.folder.checkpoint
-        if checkpoint is None:
-            return table
-        return table.model_copy(update={"path": Path(checkpoint.json("state").get("model", table.path))})
+        return self.folder.model(self.config.model)
 
     def _prepare(self, family: Family, device: Device) -> Trained:
         """Compose modules, groups and optimizer, and bring them to the device."""
         config, names = self.config, self._trained
-        if self.bus[MODEL_LOADED].chain:
-            modules = MappingProxyType(family.modules)
-            self.bus[MODEL_LOADED].emit(
-                ModelLoaded(run=self.run, modules=modules, tokenizers=family.tokenizers, schedule=family.schedule)
-            )
-        scheduler = self.bus[BUILD_SCHEDULER].compose(family.scheduler, self._context(family))
-        if scheduler is not family.scheduler:
-            family.use_scheduler(scheduler)
-        for name in names:
-            family.modules[name].requires_grad_(True).train()
-            if config.train.gradient_checkpointing:
-                checkpoint_gradients(family.modules[name])
-        family.modules = self.bus[BUILD_MODEL].compose(family.modules, self._context(family))
-        groups = parameter_groups(family.modules, names, family.denoiser, config.train)
-        groups = self.bus[BUILD_PARAMETERS].compose(groups, self._context(family))
+        groups = build_trained(self.bus, family, self._context(family), config.train)
         family.to(device.device)
         for name, module in family.modules.items():
             kind = config.model.vae_dtype if name == family.image_encoder else config.model.dtype
@@ -319,12 +296,3 @@ def keep_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         ):
             weight.data = weight.data.to(dtype)
     return module
-
-
-def checkpoint_gradients(module: nn.Module) -> None:
-    """Recompute activations in the backward pass; diffusers and transformers name it differently."""
-    names = ("enable_gradient_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
-    for name in names:
-        if hasattr(module, name):
-            getattr(module, name)()
-            return

@@ -24,6 +24,8 @@ NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 OPTIONAL_NAME = rf"^$|{NAME}"
 DOTTED_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 DottedPath = Annotated[str, Field(pattern=DOTTED_PATH)]
+PLUGIN_PATH = rf"{DOTTED_PATH}|^[A-Za-z_][\w-]*$"
+"""The path of a class, or without a dot the name that an installed package gives one."""
 OnError = Literal["raise", "warn", "disable"]
 ItemSetting = Literal[
     "multiply", "loss_scale", "cond_dropout", "flip_p", "shuffle_tags", "keep_tags", "max_caption_length", "batch_id",
@@ -39,9 +41,11 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, int | float) else value
 
 
-OneOrMore = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_as_list)]
+Numbers = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+OneOrMore = Annotated[Numbers, BeforeValidator(_as_list, json_schema_input_type=PositiveInt | Numbers)]
 
-Scales = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1), BeforeValidator(_as_list)]
+Factors = Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
+Scales = Annotated[Factors, BeforeValidator(_as_list, json_schema_input_type=NonNegativeFloat | Factors)]
 
 
 class Table(BaseModel):
@@ -284,7 +288,9 @@ class PluginEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    use: DottedPath = Field(description="the plugin's class, package.module.Class")
+    use: Annotated[str, Field(pattern=PLUGIN_PATH)] = Field(
+        description="the plugin's class, package.module.Class, or the name that an installed package gives it"
+    )
     name: Annotated[str, Field(pattern=OPTIONAL_NAME)] = Field(
         "", description="unique name in the run; the class's name when left out"
     )
@@ -305,16 +311,20 @@ class PluginEntry(BaseModel):
 class Config(Table):
     """A whole config.toml."""
 
-    run: RunTable = Field(default_factory=RunTable)
-    model: ModelTable
-    data: DataTable
-    validation: ValidationTable = Field(default_factory=ValidationTable)
-    cache: CacheTable = Field(default_factory=CacheTable)
-    train: TrainTable = Field(default_factory=TrainTable)
-    checkpoint: CheckpointTable = Field(default_factory=CheckpointTable)
-    preview: PreviewTable = Field(default_factory=PreviewTable)
-    export: ExportTable = Field(default_factory=ExportTable)
-    log: LogTable = Field(default_factory=LogTable)
+    run: RunTable = Field(default_factory=RunTable, description="its name, place and seed")
+    model: ModelTable = Field(description="what is trained")
+    data: DataTable = Field(description="pictures and captions")
+    validation: ValidationTable = Field(
+        default_factory=ValidationTable, description="what the loss is measured on beside training"
+    )
+    cache: CacheTable = Field(default_factory=CacheTable, description="what is encoded once and kept")
+    train: TrainTable = Field(default_factory=TrainTable, description="steps, optimizer and precision")
+    checkpoint: CheckpointTable = Field(default_factory=CheckpointTable, description="what a run goes on from")
+    preview: PreviewTable = Field(
+        default_factory=PreviewTable, description="pictures that are rendered while it trains"
+    )
+    export: ExportTable = Field(default_factory=ExportTable, description="the trained model as others load it")
+    log: LogTable = Field(default_factory=LogTable, description="what is told, and watch over plugins")
     plugins: tuple[PluginEntry, ...] = Field(
         (), description="plugins in order: class paths, or tables with `use` and settings"
     )

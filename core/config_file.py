@@ -10,7 +10,7 @@ from typing import Any
 import tomli
 from pydantic import BaseModel, ValidationError
 
-from .config import DOTTED_PATH, NAME, OPTIONAL_NAME, Config, PluginEntry
+from .config import DOTTED_PATH, NAME, OPTIONAL_NAME, PLUGIN_PATH, Config, PluginEntry
 from .errors import ConfigError
 from .redaction import Redactor
 
@@ -20,6 +20,7 @@ PATTERNS = {
     NAME: _NAMED,
     OPTIONAL_NAME: _NAMED,
     DOTTED_PATH: "is no path of a class; write it with dots, as in package.module.Class",
+    PLUGIN_PATH: "is no path of a class; write it with dots, as in package.module.Class, or the name of an installed one",
 }
 """What a text that does not fit a pattern is told."""
 PRIORITY = 'expected a whole number, or whole numbers by signal, as in { "sample.caption" = 40 }'

@@ -25,8 +25,7 @@ class Device:
     def __init__(self, settings: TrainTable) -> None:
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("config", ["train.device  'cuda', but torch sees no CUDA device; use auto or cpu"])
+        require_device(settings)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if settings.precision == "bf16" else "no", cpu=settings.device == "cpu"
         )
@@ -110,6 +109,12 @@ class Device:
         for tensor in tensors_of(batch):
             tensor.record_stream(stream)
         return batch
+
+
+def require_device(settings: TrainTable) -> None:
+    """Raises ConfigError where `train.device` is not there."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("config", ["train.device  'cuda', but torch sees no CUDA device; use auto or cpu"])
 
 
 def channels_innermost(module: nn.Module) -> None:

@@ -51,6 +51,18 @@ class Exporter:
                 self.bus[EXPORT_END].emit(ExportEnd(run=self.run, step=step, path=path))
         return path
 
+    def tensors(self, step: int) -> dict[str, dict[str, Tensor]]:
+        """By module, what an export of this step holds, after the plugins that change it; on the CPU."""
+        tensors: dict[str, dict[str, Tensor]] = {}
+        dtype = DTYPES[self.settings.dtype]
+        for name, module in self.modules.items():
+            context = ExportContext(run=self.run, step=step, module=name)
+            state = self.bus[CHECKPOINT_TENSORS].apply(float_state(module, torch.float32), context)
+            tensors[name] = {
+                key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()
+            }
+        return tensors
+
     def _export(self, step: int) -> Path:
         target = export_path(self.run.folder, step)
         folder = target.parent
@@ -89,14 +101,7 @@ class Exporter:
         return self.redactor.tree(header)
 
     def _write_model(self, building: Path, target: Path, step: int, headers: Mapping[str, dict[str, str]]) -> None:
-        tensors: dict[str, dict[str, Tensor]] = {}
-        dtype = DTYPES[self.settings.dtype]
-        for name, module in self.modules.items():
-            context = ExportContext(run=self.run, step=step, module=name)
-            state = self.bus[CHECKPOINT_TENSORS].apply(float_state(module, torch.float32), context)
-            tensors[name] = {
-                key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()
-            }
+        tensors = self.tensors(step)
         self.family.write(building, tensors, headers)
         if self.settings.single_file:
             header = {"format": "pt", "modelspec.title": target.name} | self._said() | headers[self.family.denoiser]

@@ -60,7 +60,7 @@ class PluginStates:
         for name, plugin in self.bus.plugins.items():
             if name in states:
                 _tell_change_of_version(name, plugin, versions)
-                _load(name, plugin, states[name])
+                load_state(name, plugin, states[name])
             else:
                 log.warning("plugin %s is new in this run and starts without a state", name)
         for name, state in states.items():
@@ -89,7 +89,8 @@ def _packed_state(name: str, plugin: Plugin, copy: Callable[[Tensor], Tensor]) -
         ) from error
 
 
-def _load(name: str, plugin: Plugin, state: Any) -> None:
+def load_state(name: str, plugin: Plugin, state: Any) -> None:
+    """Raises CheckpointError naming the plugin that cannot take its state back."""
     try:
         plugin.load_state_dict(state)
     except (Exception, SystemExit) as error:

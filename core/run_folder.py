@@ -6,7 +6,7 @@ from typing import Literal
 
 from .checkpoint.contents import Checkpoint
 from .checkpoint.folder import CheckpointFolder, Damaged
-from .config import CheckpointTable, Config
+from .config import CheckpointTable, Config, ModelTable
 from .errors import ConfigError, ResourceError
 
 Status = Literal["new", "unfinished", "finished"]
@@ -25,6 +25,12 @@ class RunFolder:
     """The newest whole one."""
     passed_over: tuple[Damaged, ...] = ()
     """Newer checkpoints that could not be used."""
+
+    def model(self, table: ModelTable) -> ModelTable:
+        """As the config has it; a run that goes on has the model it began with, whatever its path means by now."""
+        if self.checkpoint is None:
+            return table
+        return table.model_copy(update={"path": Path(self.checkpoint.json("state").get("model", table.path))})
 
     def checkpoints(self, settings: CheckpointTable) -> CheckpointFolder:
         folder = CheckpointFolder(self.path / CHECKPOINTS, settings.keep, settings.keep_every_steps)
@@ -56,19 +62,15 @@ def find_run(config: Config, *, fresh: bool) -> RunFolder:
 
     Raises ConfigError when `run.resume = "never"` and there is one; CheckpointError when its checkpoints are unusable.
     """
-    path = config.run.dir / config.run.name
-    number = 1
-    while numbered(path, number + 1).exists():
-        number += 1
+    first, number = config.run.dir / config.run.name, _newest_number(config)
+    path = numbered(first, number)
     if fresh:
-        free = number + 1 if numbered(path, number).exists() else number
-        return RunFolder(path=numbered(path, free), status="new", checkpoint=None)
-    path = numbered(path, number)
+        return RunFolder(path=numbered(first, number + 1) if path.exists() else path, status="new", checkpoint=None)
     if not path.exists():
         return RunFolder(path=path, status="new", checkpoint=None)
     if config.run.resume == "never":
         raise ConfigError(
-            "run", [f"run.resume = 'never' and {path} exists; use --fresh for {numbered(path, number + 1).name}"]
+            "run", [f"run.resume = 'never' and {path} exists; use --fresh for {numbered(first, number + 1).name}"]
         )
     checkpoint, passed_over = CheckpointFolder(path / CHECKPOINTS, config.checkpoint.keep).newest()
     if checkpoint is None:
@@ -77,6 +79,18 @@ def find_run(config: Config, *, fresh: bool) -> RunFolder:
     is_exported = not config.export.at_end or export_path(path, checkpoint.step).is_dir()
     status: Status = "finished" if is_trained and is_exported else "unfinished"
     return RunFolder(path=path, status=status, checkpoint=checkpoint, passed_over=passed_over)
+
+
+def current_folder(config: Config) -> Path:
+    """The folder that `run.name` means now, whether it is there or not: the newest numbered one."""
+    return numbered(config.run.dir / config.run.name, _newest_number(config))
+
+
+def _newest_number(config: Config) -> int:
+    number = 1
+    while numbered(config.run.dir / config.run.name, number + 1).exists():
+        number += 1
+    return number
 
 
 def export_path(run: Path, step: int) -> Path:

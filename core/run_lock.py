@@ -29,9 +29,7 @@ def locked(folder: Path) -> Generator[None, None, None]:
     try:
         lock.acquire(timeout=BLINK_SECONDS, poll_interval=0.05)
     except Timeout:
-        raise ConfigError(
-            "run", [f"{folder} is being trained by {_owner(folder)}; wait for it, or use --fresh"]
-        ) from None
+        raise ConfigError("run", [held_text(folder)]) from None
     except (OSError, NotImplementedError) as error:
         log.warning("%s cannot be locked (%s); make sure that no other process trains it", folder, error)
         yield
@@ -41,6 +39,11 @@ def locked(folder: Path) -> Generator[None, None, None]:
         yield
     finally:
         lock.release()
+
+
+def held_text(folder: Path) -> str:
+    """Who holds a run's folder, and what to do."""
+    return f"{folder} is being trained by {_owner(folder)}; wait for it, or use --fresh"
 
 
 def _owner(folder: Path) -> str:

@@ -21,17 +21,17 @@ from events.payloads import ParameterGroup, RunInfo
 from .checkpoint.contents import Checkpoint, Contents
 from .config import Config
 from .config_file import to_toml
-from .data.identity import changes, identity
+from .data.identity import Changes, changes, identity
 from .data.table import ItemTable
 from .errors import CheckpointError, DataError
 from .families import Family
 from .metrics import MetricsRing
-from .optimisation import lay_out_state
 from .packing import pack, unpack
 from .plugin_facts import plugin_facts
 from .plugin_states import PluginStates
 from .position import Position
 from .step import Step
+from .trained_weights import expected_bytes, load_optimizer, require_same_weights, trained_weights
 from .validation import Validation
 
 log = logging.getLogger("signalbox.train")
@@ -117,7 +117,7 @@ class RunState:
         """
         weights, optimizer_tensors = checkpoint.tensors(WEIGHTS), checkpoint.tensors(OPTIMIZER)
         plugin_tensors, state = checkpoint.tensors(PLUGINS), checkpoint.json(STATE)
-        self._require_same_weights(weights, checkpoint)
+        require_same_weights(self.weights(), weights, checkpoint.path)
         with in_words(checkpoint):
             stored = Stored(
                 checkpoint=checkpoint,
@@ -150,36 +150,11 @@ class RunState:
 
     def weights(self) -> dict[str, Tensor]:
         """What training may change: every tensor of the trained modules but frozen weights, which come from the model."""
-        return {
-            f"{name}.{key}": tensor
-            for name, module in self.trained.items()
-            for key, tensor in module.state_dict(keep_vars=True).items()
-            if tensor.requires_grad or not isinstance(tensor, nn.Parameter)
-        }
+        return trained_weights(self.trained)
 
     def expected_bytes(self) -> int:
-        """About what a checkpoint takes: weights, and the optimizer's moments even where there are none yet."""
-        sizes = {name: tensor.nbytes for name, tensor in self.weights().items()}
-        held = [value for entries in self.optimizer.state.values() for value in entries.values()]
-        moments = sum(value.nbytes for value in held if isinstance(value, Tensor))
-        if not held and "betas" in self.optimizer.defaults:
-            count = 2 if "adam" in type(self.optimizer).__name__.lower() else 1
-            moments = count * sum(tensor.nbytes for group in self.groups for tensor in group.parameters.values())
-        return sum(sizes.values()) + moments
-
-    def _require_same_weights(self, weights: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
-        own = self.weights()
-        strange = sorted(own.keys() ^ weights.keys())
-        said = f"{len(strange)} tensors differ, such as {strange[0]}" if strange else ""
-        for name in own.keys() & weights.keys() if not strange else ():
-            if own[name].shape != weights[name].shape:
-                said = f"{name} has the shape {tuple(own[name].shape)} and had {tuple(weights[name].shape)}"
-                break
-        if said:
-            raise CheckpointError(
-                f"{checkpoint.path} is of another model, or other weights are trained now than then (train.parameters,"
-                f" or a plugin): {said}; set it back, or use --fresh to start anew"
-            )
+        """About what a checkpoint takes."""
+        return expected_bytes(self.weights(), self.optimizer, self.groups)
 
     def _compare_data(self, before: Mapping[str, Tensor], position: Position) -> None:
         """Other data is refused; or, where it is accepted, the epoch ends where it stands and the next has the new data."""
@@ -187,10 +162,7 @@ class RunState:
         if not found:
             return
         if not self.accept_data_change:
-            raise DataError(
-                f"the data has changed since the checkpoint: {found.sentence()}; put it back, start anew with --fresh, or"
-                " go on with --accept-dataset-change"
-            )
+            raise DataError(change_of_data(found))
         if position.epoch_started:
             position.end_epoch()
         log.warning(
@@ -221,23 +193,7 @@ class RunState:
         return {"state": {names[number]: value for number, value in stored["state"].items()}, "groups": groups}
 
     def _load_optimizer(self, saved: Mapping[str, Any]) -> None:
-        """Put the state back; what the config says of the groups now stands over what was stored."""
-        now = self.optimizer.state_dict()
-        names = self._parameter_names()
-        state = {number: saved["state"][name] for number, name in enumerate(names) if name in saved["state"]}
-        settled = {"params", "weight_decay", "name", *self.config.train.optimizer_options}
-        stored = {table["name"]: table for table in saved["groups"]}
-        groups = [
-            table | {key: value for key, value in old.items() if key not in settled and key in table}
-            for table in now["param_groups"]
-            for old in (stored.get(table["name"], saved["groups"][0]),)  # groups may be cut otherwise now
-        ]
-        for table, before in zip(groups, now["param_groups"], strict=True):
-            for key, value in before.items():
-                if isinstance(value, tuple):
-                    table[key] = tuple(table[key])
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        lay_out_state(self.optimizer)
+        load_optimizer(self.optimizer, self.groups, saved, self.config.train.optimizer_options)
 
     def _parameter_names(self) -> list[str]:
         return [name for group in self.groups for name in group.parameters]
@@ -247,6 +203,14 @@ class RunState:
         for line in difflib.ndiff(before, list(self.plan_lines)):
             if line.startswith(("- ", "+ ")):
                 log.info("changed in the plan: %s", line)
+
+
+def change_of_data(found: Changes) -> str:
+    """What keeps a run from going on with other data, and what to do."""
+    return (
+        f"the data has changed since the checkpoint: {found.sentence()}; put it back, start anew with --fresh, or"
+        " go on with --accept-dataset-change"
+    )
 
 
 @contextmanager

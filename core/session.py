@@ -25,6 +25,7 @@ from .history.recording import Recorder
 from .interrupt import Interruption, stop_on_signals
 from .log import log_to_file
 from .plan_text import plan_lines
+from .plugin_checks import require_fit_plugins
 from .plugin_facts import fact_lines, plugin_facts
 from .run_folder import RunFolder
 from .run_lock import locked
@@ -59,6 +60,7 @@ class Outcome:
             "evolution": self.folder / "previews" / "evolution.png",
             "previews": newest["previews"],
             "metrics": self.folder / "metrics.jsonl",
+            "report": self.folder / "report.html",
             "model": newest["exports"],
             "profile": self.profile,
         }
@@ -116,7 +118,9 @@ class Session:
             data_roots=tuple(str(root) for root in self.config.data.roots),
         )
         self._control = Control()
-        self._recorder = Recorder(folder.path, bus=bus, redactor=redactor_of(self.config), command=command)
+        self._recorder = Recorder(
+            folder.path, bus=bus, redactor=redactor_of(self.config), command=command, beside=plugins.folder
+        )
         self._assembly = Assembly(
             config=self.config,
             run=self.run,
@@ -131,7 +135,11 @@ class Session:
         )
 
     def execute(self) -> Outcome:
-        """Train to the end, or to the first reason to stop. Raises what went wrong, after run.error and run.close."""
+        """Train to the end, or to the first reason to stop. Raises what went wrong, after run.error and run.close.
+
+        Before anything is made, ConfigError for what plugins say would go wrong with them.
+        """
+        require_fit_plugins(self._bus)
         self._folder.create()
         with locked(self._folder.path):
             self._folder.require_unchanged()

@@ -117,7 +117,7 @@ class TimeSpent:
         return {plugin: seconds - blocked.get(plugin, 0.0) for plugin, seconds in taken.items()}
 
     def take_metrics(self) -> dict[str, float]:
-        """Shares in [0, 1] of the wall time since this was asked last, and the largest lag of the loop in seconds.
+        """Shares in [0, 1] of the wall time since this was asked last, that time, and the largest lag of the loop in seconds.
 
         `time/plugins/<name>` is there for each plugin that took at least 1 % of it.
         """
@@ -128,6 +128,7 @@ class TimeSpent:
         self._window_since, self._window_begun, self._window_plugins = now, seconds, plugins
         return {
             **{f"{TIME}{kind.replace(' ', '_')}": round(share, 4) for kind, share in shares.items()},
+            f"{TIME}seconds": round(whole, 3),
             f"{TIME}loop_lag": round(self._bus.lanes.lag.take_newest(), 6),
             **{f"{TIME}plugins/{name}": round(part, 4) for name, part in by_plugin.items() if part >= SMALL_SHARE},
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli
+import torch
 from torch import Tensor
 
 from ..config_file import NO_TOML
@@ -55,6 +56,21 @@ class Checkpoint:
             return {}
         try:
             return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{path} is no whole .safetensors file ({error}); use --fresh to start anew"
+            ) from None
+
+    def shapes(self, name: str) -> dict[str, Tensor]:
+        """As `tensors`, of tensors that have a shape and no values (on torch's meta device), of which only the header is read."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / f"{name}.safetensors"
+        if not path.exists():
+            return {}
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}  # noqa: SIM118  # no mapping
         except SafetensorError as error:
             raise CheckpointError(
                 f"{path} is no whole .safetensors file ({error}); use --fresh to start anew"

@@ -127,6 +127,17 @@ def why_not_saved(error: OSError, job: Job, folder: Path) -> str:
     return f"checkpoint not saved: {error.strerror or error} in {folder}"
 
 
+def room_problem(needed: int, folder: Path) -> str:
+    """Why a checkpoint of so many bytes would not fit on the disk; empty where it does."""
+    free = free_bytes(folder)
+    if free >= needed:
+        return ""
+    return (
+        f"a checkpoint of this run needs about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free in"
+        f" {folder}; make room, or name another place as run.dir"
+    )
+
+
 def free_bytes(folder: Path) -> int:
     """On the disk of the nearest folder that is there."""
     while not folder.exists() and folder != folder.parent:

@@ -130,6 +130,17 @@ def load_family(table: ModelTable, *, seed: int, max_tokens: int = 0) -> Family:
     return family
 
 
+def load_without_weights(table: ModelTable, max_tokens: int) -> Family:
+    """As `load_family`, with modules that have shapes and no values, on torch's meta device.
+
+    Raises ConfigError as `load_family`, for what configs and headers of files can tell.
+    """
+    quiet_libraries()
+    family = find_family(table)(ModelFolder.of(table), max_tokens)
+    family.load_empty(table)
+    return family
+
+
 def load_data_side(table: ModelTable, max_tokens: int) -> DataSide:
     """What preparing data needs of a model, without reading its weights. Raises ConfigError as `load_family`."""
     quiet_libraries()

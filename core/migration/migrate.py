@@ -1,5 +1,6 @@
 """`run.py import`: from files of EveryDream2 or of kohya's scripts to a config.toml and a report."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,16 +42,22 @@ class Migrated:
 
 
 def import_config(
-    files: Sequence[Path], out: Path, *, force: bool = False, plugin_problems: PluginProblems | None = None
+    files: Sequence[Path],
+    out: Path,
+    *,
+    force: bool = False,
+    plugin_problems: PluginProblems | None = None,
+    schema: Path | None = None,
 ) -> Iterator[str]:
-    """Write the config and yield the report's lines.
+    """Write the config and yield the report's lines; `schema` is the file by which editors can check it.
 
     Raises ConfigError for files that cannot be read, naming the file and its keys, and for an `out` that is there
     unless `force` is set. Nothing is written then.
     """
     prompts_file = out.with_name(f"{out.stem}-prompts.toml")
     migrated = migrate(files, prompts_file, plugin_problems)
-    written = {out: config_text(migrated.tree, migrated.rows, command_of(files, out), migrated.to_do)}
+    seen = schema_seen_from(out, schema)
+    written = {out: config_text(migrated.tree, migrated.rows, command_of(files, out), migrated.to_do, seen)}
     if migrated.prompts:
         written[prompts_file] = migrated.prompts
     there = [str(path) for path in written if path.exists() and not force]
@@ -85,6 +92,13 @@ def migrate(files: Sequence[Path], prompts_file: Path, plugin_problems: PluginPr
 
 def command_of(files: Sequence[Path], out: Path) -> str:
     return f"python run.py import {' '.join(map(str, files))} --out {out}"
+
+
+def schema_seen_from(out: Path, schema: Path | None) -> str:
+    """The relative path of the schema from a config; empty where they do not lie in one tree, which may be moved as a whole."""
+    if schema is None or not schema.is_file() or not out.resolve().is_relative_to(schema.resolve().parent.parent):
+        return ""
+    return Path(os.path.relpath(schema.resolve(), out.resolve().parent)).as_posix()
 
 
 def _rows(read: Reading, batches: int | None) -> tuple[Row, ...]:

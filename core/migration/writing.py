@@ -22,9 +22,13 @@ SHOWN_CHARACTERS = 60
 """Of a value in the report."""
 
 
-def config_text(tree: Tree, rows: Sequence[Row], command: str, to_do: Sequence[str]) -> str:
-    """TOML that `load_config` reads: tables in the order of the schema, each key with what it comes from."""
-    lines = [f"# Written by `{command}`.", *(f"# To do: {note}" for note in to_do), ""]
+def config_text(tree: Tree, rows: Sequence[Row], command: str, to_do: Sequence[str], schema: str = "") -> str:
+    """TOML that `load_config` reads: tables in the order of the schema, each key with what it comes from.
+
+    `schema` is the path of the config's schema as editors are told of it.
+    """
+    lines = [f"#:schema {schema}"] if schema else []
+    lines += [f"# Written by `{command}`.", *(f"# To do: {note}" for note in to_do), ""]
     for name in Config.model_fields:
         if name == "plugins" or name not in tree:
             continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from events import Plugin, PluginSettings, build, on, transform
 from events.catalogue import CATALOGUE
+from events.marks import Mark
 from events.payloads import (
     Batch,
     ConfigureContext,
@@ -28,7 +29,6 @@ from events.payloads import (
 )  # fmt: skip
 from events.plugin import Subscription
 from events.spec import SignalSpec
-from events.subscribe import Mark
 from plugins.plugins import BasePlugin
 
 if TYPE_CHECKING:

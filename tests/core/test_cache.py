@@ -182,6 +182,33 @@ def test_what_a_picture_transform_reads_of_its_sample_counts(cached: Cached, pic
     assert cached(LATENTS, plugins=plugins)["latents"] == (9, 1, 1)
 
 
+def test_an_edited_file_that_a_setting_names_re_encodes_what_is_made_by_it(cached: Cached, tmp_path: Path) -> None:
+    look, words = tmp_path / "look.cube", tmp_path / "words.txt"
+    rows = [f"{red} {green} {blue}" for blue in (0, 1) for green in (0, 1) for red in (0, 1)]
+    look.write_text("\n".join(["LUT_3D_SIZE 2", *rows]))
+    words.write_text("owl => bird")
+    plugins = f'[[plugins]]\nuse = "plugins.image_lut.Lut"\nfile = "{look}"\n'
+    plugins += f'[[plugins]]\nuse = "plugins.caption_words.ReplaceWords"\nfile = "{words}"\n'
+    assert cached(LATENTS, TEXT, *FROZEN_TEXT, plugins=plugins) == {"latents": (0, 10, 0), "text": (0, 10, 0)}
+    assert cached(LATENTS, TEXT, *FROZEN_TEXT, plugins=plugins) == {"latents": (10, 0, 0), "text": (10, 0, 0)}
+    look.write_text("\n".join(["LUT_3D_SIZE 2", *reversed(rows)]))
+    assert cached(LATENTS, TEXT, *FROZEN_TEXT, plugins=plugins) == {"latents": (0, 10, 10), "text": (10, 0, 0)}
+    words.write_text("owl => night bird")
+    assert cached(LATENTS, TEXT, *FROZEN_TEXT, plugins=plugins) == {"latents": (10, 0, 10), "text": (9, 1, 1)}
+
+
+def test_another_crop_by_a_plugin_is_encoded_anew_and_a_random_one_switches_the_cache_off(
+    cached: Cached, caplog: pytest.LogCaptureFixture
+) -> None:
+    crop = '[[plugins]]\nuse = "plugins.image_crop.CropJitter"\n'
+    assert cached(LATENTS, plugins=crop + 'scale = 0.5\nplace = "same"\n')["latents"] == (0, 10, 0)
+    assert cached(LATENTS, plugins=crop + 'scale = 0.5\nplace = "same"\n')["latents"] == (10, 0, 0)
+    assert cached(LATENTS, plugins=crop + 'scale = 0.6\nplace = "same"\n')["latents"] == (0, 10, 10)
+    assert cached(LATENTS, plugins=crop + "variations = 2\n")["latents"][:2] == (0, 20)
+    assert cached(LATENTS, plugins=crop) == {}
+    assert "CropJitter draws anew" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("plugins", "overrides", "said"),
     [

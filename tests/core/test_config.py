@@ -95,9 +95,9 @@ def test_plugins_may_be_a_short_list_of_paths() -> None:
 
 
 def test_a_short_form_that_is_no_class_path_is_one_problem_with_its_place() -> None:
-    _, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": ["x"]})
+    _, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": ["x y"]})
     assert len(problems) == 1
-    assert problems[0].startswith("plugins[0].use  'x'")
+    assert problems[0].startswith("plugins[0].use  'x y'")
 
 
 def test_a_wrong_priority_is_one_problem_that_shows_both_forms() -> None:
@@ -167,8 +167,8 @@ def test_a_name_that_could_lead_elsewhere_is_refused(name: str) -> None:
         assert "is no name; use up to 64 letters" in problems[0]
 
 
-@pytest.mark.parametrize("use", ["../x", "/abs/x.Y", "os", "x.Y\0", "plugins/x.Y", "..x.Y"])
-def test_a_plugin_is_named_by_a_dotted_path(use: str) -> None:
+@pytest.mark.parametrize("use", ["../x", "/abs/x.Y", "", "os ", "x.Y\0", "plugins/x.Y", "..x.Y", ".", "-x", "x-y.Z"])
+def test_a_plugin_is_named_by_a_dotted_path_or_a_name_without_dots(use: str) -> None:
     config, problems = validate({"model": {"path": "m"}, "data": {"root": "d"}, "plugins": [use]})
     assert config is None
     assert "is no path of a class; write it with dots" in problems[0]

@@ -165,6 +165,6 @@ def test_check_tells_it_before_anything_is_loaded(write_config: Callable[..., Pa
 
     path = write_config()
     config = run.load(path, ["train.fused_backward=true"])
-    bus, _ = run.assemble_bus(config, path)
+    bus, source = run.assemble_bus(config, path)
     with pytest.raises(ConfigError, match=r"train\.fused_backward  and train\.clip_norm = 1 exclude each other"):
-        list(check(configure(bus, config, str(path)), bus))
+        list(check(configure(bus, config, str(path)), bus, source))

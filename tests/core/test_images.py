@@ -495,6 +495,47 @@ def test_a_tall_picture_has_its_corner_below_the_top() -> None:
     assert corner(crop_box((100, 300), (50, 50), "centre", Random(0)), (100, 300), (50, 50), mirrored=True) == (50, 0)
 
 
+@pytest.mark.parametrize(
+    ("mirrored", "upside_down", "expected"),
+    [(False, False, (20, 60)), (True, False, (20, 40)), (False, True, (80, 60)), (True, True, (80, 40))],
+)
+def test_the_corner_of_a_smaller_part_is_that_in_the_picture_so_much_larger(
+    mirrored: bool, upside_down: bool, expected: tuple[int, int]
+) -> None:
+    # Of 200 x 200 pixels, 100 x 100 at (60, 20) as they are: the picture is not resized.
+    box = Box(0.3, 0.1, 0.8, 0.6)
+    assert corner(box, (200, 200), (100, 100), mirrored=mirrored, upside_down=upside_down) == expected
+
+
+def test_the_corner_of_a_part_that_is_stretched_is_counted_along_each_side_by_itself() -> None:
+    assert corner(Box(0.1, 0.5, 0.6, 1.0), (200, 400), (100, 50), mirrored=False) == (50, 20)
+
+
+@given(
+    size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    target=st.tuples(st.integers(8, 1024), st.integers(8, 1024)),
+    crop=st.sampled_from(["centre", "random"]),
+    seed=st.integers(0, 99),
+)
+def test_a_crop_that_nobody_made_smaller_has_its_corner_at_the_scale_that_covers_the_target(
+    size: tuple[int, int], target: tuple[int, int], crop: images.Crop, seed: int
+) -> None:
+    """To the pixel, also where half pixels are rounded."""
+    box, scale = crop_box(size, target, crop, Random(seed)), max(target[0] / size[0], target[1] / size[1])
+    assert corner(box, size, target, mirrored=False) == (
+        round(box.top * size[1] * scale),
+        round(box.left * size[0] * scale),
+    )
+
+
+def test_upside_down_top_and_bottom_change_places() -> None:
+    image = red_left_of_blue((64, 64)).transpose(Image.Transpose.ROTATE_90)
+    box = crop_box(image.size, (32, 32), "centre", Random(0))
+    plain = resize(image, box, (32, 32), mirror=False)
+    turned = resize(image, box, (32, 32), mirror=False, upside_down=True)
+    assert plain.getpixel((0, 0)) != turned.getpixel((0, 0)) == plain.getpixel((0, 31))
+
+
 # numbers
 
 

@@ -80,6 +80,13 @@ def test_a_mirrored_sample_says_so(sheet_of: Callable[..., Page]) -> None:
     assert "mirrored" not in sheet_of("data.flip_p=0.0", count=1).text
 
 
+def test_a_sample_that_a_plugin_turns_over_and_cuts_smaller_says_so(sheet_of: Callable[..., Page]) -> None:
+    flip = plugin("plugins.image_crop.Flip", vertical=1.0)
+    crop = plugin("plugins.image_crop.CropJitter", scale=0.25, place="same")
+    assert "scaled by 1 to 32 × 32, upside down, cut 16 from the left" in sheet_of(plugins=flip + crop, count=1).text
+    assert "scaled by 0.5 to 32 × 32" in sheet_of(count=1).text
+
+
 def test_a_mask_is_laid_over_the_picture(sheet_of: Callable[..., Page], tmp_path: Path) -> None:
     folder = tmp_path / "masked"
     folder.mkdir()

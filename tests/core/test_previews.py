@@ -40,9 +40,13 @@ def plugin(name: str, **settings: object) -> str:
 
 
 def pictures(run: Run, step: int) -> dict[str, bytes]:
-    """The files of a round by name, without the grid."""
+    """The pictures of a round by name, without the grid."""
     folder = run.folder / f"previews/step-{step:06d}"
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != "grid.png"}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.suffix == ".png" and path.name != "grid.png"
+    }
 
 
 @pytest.fixture
@@ -131,7 +135,7 @@ def test_each_round_keeps_every_picture_and_a_grid(train: Callable[..., Run], tm
     run = train("train.steps=2", "preview.at_start=true", "preview.at_end=true", f"preview.prompts={path}")
     for step in (0, 2):
         names = sorted(entry.name for entry in (run.folder / f"previews/step-{step:06d}").iterdir())
-        assert names == ["00-red-heart.png", "01-owl.png", "02-owl.png", "03-empty.png", "grid.png"]
+        assert names == ["00-red-heart.png", "01-owl.png", "02-owl.png", "03-empty.png", "grid.png", "round.json"]
 
 
 def test_each_guidance_scale_has_a_picture_of_its_own(preview: Callable[..., Run]) -> None:
@@ -231,8 +235,8 @@ def test_check_reads_prompts_and_scheduler_as_training_does(write_config: Callab
 
     def checked(*overrides: str) -> list[str]:
         config = run.load(write_config(), list(overrides))
-        bus, _ = run.assemble_bus(config, tmp_path)
-        return list(check(config, bus))
+        bus, source = run.assemble_bus(config, tmp_path)
+        return list(check(config, bus, source))
 
     path = written(tmp_path, "owl --l 1,3\nfox")
     assert f"previews  of 3 prompts in {path}" in checked(f"preview.prompts={path}")

@@ -219,6 +219,11 @@ def test_samples_are_spread_over_an_epoch_where_no_plugin_wants_whole_batches(re
     assert found == ["changed 10 of 10 captions", "changed 1 of 10 samples' settings"]
 
 
+def test_crops_that_a_plugin_chooses_are_counted(report_on: Callable[..., Report]) -> None:
+    (row,) = rows(report_on(plugins=plugin("plugins.image_crop.CropJitter"))["Plugins"])
+    assert (row["Signal"], row["What it does"]) == ("sample.crop", "changed 10 of 10 crops")
+
+
 def test_items_that_a_plugin_drops_are_counted(report_on: Callable[..., Report]) -> None:
     found = report_on(plugins=plugin("OnlyBirds"))
     (row,) = rows(found["Plugins"])

@@ -127,7 +127,7 @@ def test_metrics_are_the_shares_of_a_window(bus: Bus) -> None:
     clock.now += 2
     assert spent.take_metrics() == {
         "time/steps": 0.6, "time/data": 0.1, "time/device": 0, "time/plugins": 0.1, "time/lanes_blocked": 0,
-        "time/loop_lag": 0, "time/plugins/Sleeper": 0.1,
+        "time/seconds": 10, "time/loop_lag": 0, "time/plugins/Sleeper": 0.1,
     }  # fmt: skip
     with spent.on("data"):
         clock.now += 8

@@ -20,8 +20,8 @@ from core.data.loader import Loader
 from core.step import Step
 from core.trainer import Trainer
 from events import Plugin
+from events.marks import marks_of
 from events.payloads import Batch
-from events.subscribe import marks_of
 from tests.plugins.bundled_plugins import KINDS, NEEDED
 from tests.small_runs import ROOT
 

@@ -4,9 +4,6 @@ import ast
 import importlib.util
 import re
 import shlex
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +15,6 @@ import typer
 from pydantic import TypeAdapter
 
 import core.errors
-import plugins
 import run
 from core.config import Config
 from core.config_file import override, validate
@@ -27,15 +23,26 @@ from events import Plugin
 from events.bus import Bus
 from events.catalogue import CATALOGUE
 from events.plugin import PluginTable
-from plugins.loading import build_plugins, find_beside, tables_of
+from plugins.loading import build_plugins
 from plugins.plugins import HOOKS
+from tests.docs.pages import (
+    LEAST,
+    PAGES,
+    Block,
+    all_blocks,
+    blocks,
+    name_of,
+    named,
+    plugin_tables,
+    prose,
+    table_rows,
+    write_project,
+    written_files,
+)
 from tests.small_runs import ROOT
 
-PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
 FOLDERS = ("core", "events", "plugins", "examples", "tests", "docs", "benchmarks", ".ci")
-FILE_SUFFIXES = (".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".png", ".safetensors")
-LEAST: dict[str, Any] = {"model": {"path": "m"}, "data": {"root": "d"}}
-"""What a config cannot leave out."""
+FILE_SUFFIXES = (".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".csv", ".png", ".safetensors")
 SIGNALS = {spec.name: spec for spec in CATALOGUE}
 KEYS = {
     f"{table}.{key}"
@@ -45,107 +52,8 @@ KEYS = {
 }
 
 
-def name_of(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-
-    @property
-    def file(self) -> str:
-        """The file that the first line names."""
-        named = re.match(r"# (\S+\.py)\n", self.text)
-        return named[1] if named else ""
-
-    @property
-    def is_excerpt(self) -> bool:
-        return (ROOT / self.file).is_file()
-
-    def __str__(self) -> str:
-        return f"{name_of(self.page)}:{self.line}"
-
-
-def blocks(page: Path, language: str = "") -> list[Block]:
-    found, text = [], page.read_text(encoding="utf-8")
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        found.append(Block(page, text[: match.start()].count("\n") + 1, match[1], match[2]))
-    return [block for block in found if language in ("", block.language)]
-
-
-def all_blocks(language: str) -> list[Block]:
-    return [block for page in PAGES for block in blocks(page, language)]
-
-
-def prose(page: Path) -> str:
-    """A page without its fenced blocks and comments."""
-    text = re.sub(r"^```\w*\n.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-
-
-def named(page: Path) -> Iterator[str]:
-    """What a page names in backticks."""
-    yield from re.findall(r"`([^`\n]+)`", prose(page))
-
-
-def table_rows(page: Path, columns: int) -> list[list[str]]:
-    rows = [line.strip("|\n ").split(" | ") for line in prose(page).splitlines() if line.startswith("| ")]
-    return [row for row in rows if len(row) == columns]
-
-
-def written_files(page: Path) -> list[Block]:
-    """The files that a reader is asked to write."""
-    return [block for block in blocks(page, "python") if not block.is_excerpt]
-
-
 PAGES_WITH_FILES = [page for page in PAGES if written_files(page)]
 USERS_FILES = {block.file for page in PAGES for block in written_files(page)}
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder whose modules are found as those beside a config; nothing of it stays imported."""
-    before = set(sys.modules)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(plugins, "__path__", [*plugins.__path__])
-    (tmp_path / "plugins").mkdir()
-    find_beside(tmp_path)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
-            delattr(plugins, name.rpartition(".")[2])
-
-
-def write_project(page: Path, folder: Path) -> list[Path]:
-    paths = []
-    for block in written_files(page):
-        paths.append(folder / block.file)
-        paths[-1].parent.mkdir(exist_ok=True)
-        paths[-1].write_text(block.text, encoding="utf-8")
-    return paths
-
-
-def plugin_tables(page: Path) -> list[PluginTable]:
-    """Every plugin table of a page, under a name of its own."""
-    tables = []
-    for block in blocks(page, "toml"):
-        config, _ = validate(LEAST | tomli.loads(block.text))
-        assert config is not None, block
-        tables += list(tables_of(config.plugins))
-    return [
-        PluginTable(
-            use=table.use, name=f"{table.name}_{number}", position=number, settings=table.settings,
-            priority=table.priority, on_error=table.on_error,
-        )
-        for number, table in enumerate(tables)
-    ]  # fmt: skip
 
 
 def load(path: Path) -> ModuleType:
@@ -294,8 +202,10 @@ def _module_file(parts: list[str]) -> Path | None:
 
 
 def _defined_in(path: Path) -> set[str]:
+    """Classes and functions, and in a package what it takes from its modules."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
-    return {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    taken = (alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)} | set(taken)
 
 
 # tables and trees
@@ -318,7 +228,7 @@ def test_the_tree_names_what_is_there() -> None:
 
 @pytest.mark.parametrize("package", ["core", "events", "plugins"])
 def test_the_tree_names_all_of_a_package(package: str) -> None:
-    inside = [path for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()]
+    inside = [path for path in (ROOT / package).iterdir() if path.suffix in (".py", ".pyi") or path.is_dir()]
     there = {f"{package}/{path.name}{'/' * path.is_dir()}" for path in inside if not path.name.startswith("__")}
     assert there == {path for path in tree_of_the_readme() if path.startswith(f"{package}/") and path != f"{package}/"}
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from core.errors import ConfigError
 from core.grid import labelled_grid
-from core.sampling import find_export, sample_grid
+from core.sampling import Asked, Source, find_export, sample_grid
+from run import assemble_bus
 from tests.families.comparing import copy_with
 from tests.families.tiny import sd2, sdxl
 from tests.tiny_models import tiny_pipeline, write_folder
@@ -58,7 +59,7 @@ def test_a_run_without_exports_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_of_the_two_is_needed() -> None:
-    with pytest.raises(ConfigError, match="--model, or a run's folder with --run"):
+    with pytest.raises(ConfigError, match="--model, or a run with --run"):
         find_export(None, None)
 
 
@@ -69,4 +70,4 @@ def test_a_model_of_no_known_family_is_refused(folder: Path, tmp_path: Path) -> 
 
 
 def sample(model: Path, out: Path, *, count: int = 1, seed: int = 0) -> None:
-    sample_grid(["a red heart"], model=model, run=None, out=out, count=count, steps=2, guidance=3.0, seed=seed)
+    sample_grid(Asked(prompts=["a red heart"], count=count, steps=2, seed=seed), Source(model=model), out, assemble_bus)

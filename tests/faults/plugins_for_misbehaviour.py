@@ -17,9 +17,9 @@ from typing import Any
 
 from events import Plugin, PluginSettings, on
 from events.catalogue import CATALOGUE
+from events.marks import Mark
 from events.payloads import EpochEnd, EpochStart
 from events.plugin import Subscription
-from events.subscribe import Mark
 
 SPECS = {spec.name: spec for spec in CATALOGUE}
 LONG_SECONDS = 60

@@ -112,7 +112,7 @@ def network(bench: Bench) -> None:
             words = ("--steps", "1", "--count", "1", "--out", str(work.path / "samples.png"))
             _quietly(bench, "sample", "--run", str(work.run), "--prompt", "owl", *words)
     with bench.trial(f"{len(REFUSED)} hosts that are not public"):
-        from plugins.webhook import resolve
+        from core.http_post import resolve
 
         for host in REFUSED:
             try:
@@ -164,7 +164,7 @@ def _leave_the_network() -> bool:
 
 def _rebinding() -> None:
     """The name is asked for once; the connection goes to that very address, under the host's name."""
-    from plugins.webhook import post_json
+    from core.http_post import json_payload, post
 
     asked: list[object] = []
     reached: list[object] = []
@@ -181,7 +181,7 @@ def _rebinding() -> None:
     with patch("socket.getaddrinfo", lookup), patch("socket.create_connection", connect):
         for error in (ConnectionRefusedError, PermissionError):
             with suppress(error):
-                post_json("https://hook.example/", {}, 5.0)
+                post("https://hook.example/", json_payload({}), 5.0)
     assert asked == ["hook.example"] * 2, asked
     assert reached == [(PUBLIC, 443)], reached
 

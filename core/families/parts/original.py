@@ -59,6 +59,15 @@ def read_original(
     return tensors
 
 
+def require_names(path: Path, places: Mapping[str, Place]) -> None:
+    """Raises ConfigError for tensors of a module that the file lacks, as its header tells."""
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, framework="pt") as file:
+        held = set(file.keys())
+    require_whole(path, {place.name for place in places.values() if not held & {place.name, place.also}})
+
+
 def to_original(states: Mapping[str, Mapping[str, Tensor]], layout: Mapping[str, Places]) -> dict[str, Tensor]:
     """The tensors of several modules as one file holds them, contiguous.
 

@@ -18,10 +18,10 @@ from ...noise_schedule import DiscreteSchedule, FlowSchedule
 from ...rng import seeded_initialisation
 from .clip import long_standing_keys, write_text_config
 from .folder import ModelFolder, write_json
-from .original import Places, read_original, to_original
+from .original import Places, read_original, require_names, to_original
 from .scheduler import load_scheduler, sampler_of, schedule_of
 from .tokenizers import count_tokens, load_tokenizer, tokenizer_identity, write_tokenizer
-from .weights import from_config, from_folder, library_of, new_transformer, transformer_from_folder
+from .weights import from_config, from_folder, library_of, new_transformer, require_files, transformer_from_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -169,14 +169,32 @@ class PipelineFamily(ABC):
         """Bring the weights, in float32 on the CPU. Raises ConfigError for what is missing or does not fit."""
         for note in self.folder.notes:
             log.info("model.path: %s", note)
+        self._settle(table)
+        for name in self.present:
+            module = self._load_part(table, name, seed).requires_grad_(False).eval()
+            self.modules[name], self.configs[name] = module, _settings_of(module)
+
+    def load_empty(self, table: ModelTable) -> None:
+        """As `load`, with modules that have shapes and no values, on torch's meta device.
+
+        Raises ConfigError as `load` does for what configs and headers of files can tell.
+        """
+        self._settle(table)
+        for name in self.present:
+            with torch.device("meta"):
+                self.modules[name] = self._build(name).requires_grad_(False).eval()
+            if name not in table.from_scratch:
+                self._require_weights(name)
+
+    def _settle(self, table: ModelTable) -> None:
+        """The scheduler, and what can be said against the model before its weights are read."""
         self.use_scheduler(load_scheduler(self.folder, self.predictions, self.folder.prediction))
         if self.folder.single_file is not None and not self.single_files:
             raise ConfigError(
                 "model", [f"model.path  {table.path} is a single file; of this family, a diffusers folder is read"]
             )
-        for name in self.present:
-            module = self._load_part(table, name, seed).requires_grad_(False).eval()
-            self.modules[name], self.configs[name] = module, _settings_of(module)
+        if absent := [name for name in table.train if name not in self.present]:
+            raise ConfigError("model", [f"model.train  {absent[0]!r} is not part of {self.folder.path}; leave it out"])
 
     @property
     def origin(self) -> str:
@@ -241,6 +259,14 @@ class PipelineFamily(ABC):
             return self._from_single_file(self.folder.single_file, name)
         kind, place = self._kind(name), self.folder.path / name
         return from_folder(kind, place) if _is_diffusers(kind) else transformer_from_folder(kind, place)
+
+    def _require_weights(self, name: str) -> None:
+        """Raises ConfigError where the files lack weights of a part, as their headers tell."""
+        file = self.folder.single_file
+        if file is None:
+            require_files(self.folder.path / name, diffusers=_is_diffusers(self._kind(name)))
+        else:
+            require_names(file, self.layout[name](self.modules[name].state_dict()))
 
     def _from_single_file(self, path: Path, name: str) -> nn.Module:
         """Only the model's own weights are read; averaged ones (`model_ema.`) are not, as in the stock loader."""

@@ -1,5 +1,6 @@
 """Modules from disk, whole or refused: a weight that no file holds is an error here and never left to chance."""
 
+import json
 import logging
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from ...errors import ConfigError
 from ...weight_files import folder_problems
 
 log = logging.getLogger("signalbox.model")
+DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
+"""What the libraries call a part's file of weights."""
 
 
 @contextmanager
@@ -48,14 +51,36 @@ def require_safetensors(folder: Path) -> None:
         raise ConfigError("model", problems)
 
 
+def require_files(folder: Path, *, diffusers: bool) -> None:
+    """Raises ConfigError for a part's folder that lacks its weights, as headers and lengths of the files tell."""
+    from safetensors import safe_open
+
+    require_safetensors(folder)
+    name = f"{DIFFUSERS if diffusers else TRANSFORMERS}.safetensors"
+    index = folder / f"{name}.index.json"
+    if not (folder / name).is_file() and not index.is_file():
+        raise ConfigError("model", [f"{folder} holds no {name}; {_advice(folder)}"])
+    with reading(folder):
+        named = (
+            [name]
+            if (folder / name).is_file()
+            else json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        )
+    if missing := sorted({one for one in named if not (folder / one).is_file()}):
+        raise ConfigError("model", [f"{folder} lacks {', '.join(missing)}, which {index.name} names"])
+    for one in sorted(set(named)):
+        with reading(folder / one), safe_open(folder / one, framework="pt"):
+            pass
+
+
 def from_folder(kind: Any, folder: Path) -> nn.Module:
     """A diffusers module in float32 from its folder."""
     require_safetensors(folder)
-    with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
+    with reading(folder, _advice(folder)):
         module, report = kind.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    source = weight_file(folder, "diffusion_pytorch_model.safetensors")
+    source = weight_file(folder, f"{DIFFUSERS}.safetensors")
     require_whole(source, report["missing_keys"])
     tell_unused(source, report["unexpected_keys"])
     loaded: nn.Module = module
@@ -68,14 +93,14 @@ def transformer_from_folder(kind: Any, folder: Path) -> nn.Module:
     Raises ConfigError when the file has no value for some weight, or one of another shape.
     """
     require_safetensors(folder)
-    with reading(folder, f"add {folder.name!r} to model.from_scratch to start from its config alone"):
+    with reading(folder, _advice(folder)):
         model, report = kind.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
     mismatched = [f"{name}, {tuple(held)} against {tuple(asked)}" for name, held, asked in report["mismatched_keys"]]
     missing = set(report["missing_keys"]) - {name for name, _, _ in report["mismatched_keys"]}
-    source = weight_file(folder, "model.safetensors")
+    source = weight_file(folder, f"{TRANSFORMERS}.safetensors")
     require_whole(source, (name for name in missing if not name.endswith("position_ids")), mismatched)
     tell_unused(source, report["unexpected_keys"])
     loaded: nn.Module = model
@@ -113,6 +138,10 @@ def require_whole(source: Path, missing: Iterable[str], mismatched: Iterable[str
     ]
     if problems:
         raise ConfigError("model", problems)
+
+
+def _advice(folder: Path) -> str:
+    return f"add {folder.name!r} to model.from_scratch to start from its config alone"
 
 
 def weight_file(folder: Path, name: str) -> Path:

@@ -1,0 +1,19 @@
+"""`run.py check` in the test's own process: what it says, and what it finds wrong."""
+
+from pathlib import Path
+
+from core.errors import ConfigError
+
+
+def checked(path: Path, *overrides: str) -> tuple[list[str], list[str]]:
+    """(lines on what is in order, problems); there are lines only when there is no problem."""
+    import run
+    from core.checks import check
+    from core.session import configure
+
+    config = run.load(path, list(overrides))
+    bus, source = run.assemble_bus(config, path)
+    try:
+        return list(check(configure(bus, config, str(path)), bus, source)), []
+    except ConfigError as error:
+        return [], list(error.problems)
