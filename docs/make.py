@@ -34,6 +34,8 @@ RECALL = re.compile(
     r" \(chance ([\d.]+) %\)"
 )
 """A line of the demo's log."""
+TOLD = ("priority", "runs", "settings", "example", "before", "after", "the", "tokens")
+"""What README.md shows of a handler, by the first word of its line."""
 CHAIN = "examples/readme/chain.toml"
 """The config whose plan README.md shows."""
 
@@ -103,7 +105,7 @@ def plan_block() -> str:
             f"{tables[1]}{tables[2]}".rstrip(),
             "```",
             "",
-            f"`python run.py plan {CHAIN} --explain sample.caption` prints:",
+            f"`python run.py plan {CHAIN} --explain sample.caption` says, among others:",
             "",
             "```text",
             *shortened(explained.splitlines()),
@@ -113,9 +115,12 @@ def plan_block() -> str:
 
 
 def shortened(lines: Sequence[str]) -> Iterator[str]:
-    """Without the lines at its head, which tell of the signal."""
+    """Of each handler where it is, when it runs, and what it does to the example."""
     first = next(number for number, line in enumerate(lines) if line.startswith("1  "))
-    return (line.rstrip() for line in lines[first:])
+    for line in lines[first:]:
+        word = line.strip().partition(" ")[0]
+        if not line.startswith("  ") or word in TOLD:
+            yield line.rstrip()
 
 
 def figures_of(run: Path) -> dict[str, Any]:
