@@ -1,5 +1,6 @@
 """What a run writes of itself for those who look at it later, without secrets; a disk that refuses it is no reason to stop."""
 
+import json
 import logging
 import os
 import tempfile
@@ -142,8 +143,9 @@ def write_facts(path: Path, facts: BaseModel, redactor: Redactor) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(clean.model_dump_json(indent=1))
+        text = json.dumps(clean.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", errors="replace"))  # names of files may hold what no text does
         os.replace(name, path)
     except OSError as error:
         log.warning("%s could not be written: %s", path, error)

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from core.history.facts import RECORD, SESSION
+from core.history.facts import RECORD, SESSION, Data
 from core.history.reading import is_locked, read_curves, read_run
+from core.history.recording import write_facts
+from core.redaction import Redactor
 from core.run_lock import locked
 from events.errors import PluginError
 from tests.small_runs import ROOT, Run, sets
@@ -106,6 +108,12 @@ def test_secrets_stay_out_of_the_record(
     written = (tmp_path / "runs" / "test" / RECORD / SESSION).read_text()
     assert "out of cheese" not in written
     assert "[redacted]" in written
+
+
+def test_a_name_that_is_no_text_is_told_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    write_facts(path, Data(items=1, without_caption=0, buckets={}, problems=("a\udcff.png is broken",)), Redactor())
+    assert Data.model_validate_json(path.read_bytes()).problems == ("a?.png is broken",)
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_there(train: Callable[..., Run]) -> None:
