@@ -149,19 +149,27 @@ class Bus:
             )  # fmt: skip
 
     def close(self, *, grace_seconds: float = 10.0) -> None:
-        """Drain the lanes within the grace and close every plugin; failures are logged. A second call does nothing."""
+        """Drain the lanes within the grace and close every plugin; failures are logged. A second call does nothing.
+
+        A KeyboardInterrupt ends the wait of one plugin and is raised when all are closed.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self.lanes.close(grace_seconds=grace_seconds)
         self.log_async_failures()
+        interruption: KeyboardInterrupt | None = None
         for name, plugin in self.plugins.items():
             try:
                 plugin.close()
+            except KeyboardInterrupt as error:
+                interruption = error
             except (Exception, SystemExit) as error:
                 log.exception("plugin %s failed while closing: %r", name, error)
         if self._trace is not None:
             self._trace.close()
+        if interruption is not None:
+            raise interruption
 
     def time_handlers(self, slow_seconds: Mapping[str, float] | None = None) -> None:
         """Sum the time of every handler and name slow ones. Costs one wrapper a call; nothing when never called."""

@@ -284,6 +284,22 @@ def test_a_plugin_that_fails_while_closing_is_logged_and_the_others_are_closed(a
     assert caplog.text.count("plugin Bad failed while closing: SystemExit(1)") == 1
 
 
+def test_an_interruption_of_one_that_closes_comes_when_all_others_are_closed(attach: Attach) -> None:
+    closed: list[str] = []
+
+    class Waiting(Plugin):
+        def close(self) -> None:
+            raise KeyboardInterrupt
+
+    class Good(Plugin):
+        def close(self) -> None:
+            closed.append(self.name)
+
+    with pytest.raises(KeyboardInterrupt):
+        attach(Waiting(), Good()).close()
+    assert closed == ["Good"]
+
+
 def test_a_state_that_nobody_takes_back_is_refused() -> None:
     class Keeper(Plugin):
         def state_dict(self) -> Any:
