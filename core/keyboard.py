@@ -91,14 +91,14 @@ class Keyboard:
                 self._before = [*mode[:6], [*mode[6]]]
                 mode[3] &= ~(termios.ICANON | termios.ECHO)
                 mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-                self._set(mode)
-                termios.tcflush(self._descriptor, termios.TCIFLUSH)  # what was typed before was not meant for us
+                self._set(mode, drop_typed=True)  # what was typed before was not meant for us
 
-    def _set(self, mode: list[Any]) -> None:
+    def _set(self, mode: list[Any], *, drop_typed: bool = False) -> None:
+        """With the new mode in force nothing is dropped any more, so that no key can fall between the two."""
         import termios
 
         with suppress(termios.error):  # hung up
-            termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
+            termios.tcsetattr(self._descriptor, termios.TCSAFLUSH if drop_typed else termios.TCSANOW, mode)
 
     def _is_ours(self) -> bool:
         """Whether the terminal listens to this process: it is in the foreground."""

@@ -1,6 +1,7 @@
 """The one command that checks everything, and the only one that decides: format, lint, types, imports, tests.
 
-The tests run as two halves beside each other, the trainer's and all others, since whole runs use one core. Words behind
+The tests run as two halves beside each other, the trainer's and all others, since whole runs use one core; what looks at
+runs from outside is with the others. Words behind
 the command go to pytest, which then runs once.
 """
 
@@ -18,7 +19,10 @@ CHECKS = (
     ("types", ("mypy",)),
     ("imports", ("lint-imports",)),
 )
-HALVES = (("tests/core",), ("--ignore=tests/core",))
+HALVES = (
+    ("tests/core", "--ignore=tests/core/history", "--ignore=tests/core/view"),
+    ("--ignore-glob=tests/core/test_*.py",),
+)
 
 
 def main() -> int:

@@ -69,3 +69,9 @@ def test_the_loop_fits_one_screen() -> None:
     tree = ast.parse((ROOT / "core" / "trainer.py").read_text(encoding="utf-8"))
     train = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "train")
     assert (train.end_lineno or 0) - train.lineno < 30
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone, so that one would keep the other from being collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
