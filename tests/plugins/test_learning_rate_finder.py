@@ -128,7 +128,9 @@ def test_the_plot_names_its_axes_and_marks_its_suggestions(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("losses", [[], [0.5], [math.nan] * 12, [0.5, 0.4]])
 def test_a_run_that_ended_early_still_leaves_a_picture(losses: list[float]) -> None:
-    ElementTree.fromstring(plot("a < b & c", find(losses, RAMP, 0.03)))
+    picture = ElementTree.fromstring(plot("a < b & c", find(losses, RAMP, 0.03)))
+    assert picture.tag.endswith("}svg")
+    assert any("a < b & c" in part for part in picture.itertext())
 
 
 def test_the_numbers_at_the_axis_are_round() -> None:

@@ -191,6 +191,7 @@ def test_a_user_who_wants_to_be_gone_is_not_held_up(run: RunInfo, place: Path) -
     with begin(when_told(place, place.parent / "never", finish_seconds=3600), run) as harness:
         harness.emit("checkpoint.saved", checkpoint(run, 10))
         harness.emit("run.error", run_error(KeyboardInterrupt(), run=run))
+    assert names(place) == set()
 
 
 def test_a_resumed_run_makes_up_for_what_was_left(run: RunInfo, place: Path) -> None:
