@@ -9,6 +9,8 @@ python run.py new plugin soft_light       writes a plugin with a handler of each
 python run.py runs                       lists runs, and how to go on with them; compare A B and report NAME say more
 python run.py sample --run NAME --prompt "a red heart"   renders with an export or a checkpoint of a run
 python run.py plan | events | check | schema | view
+
+Installed, `signalbox` stands for `python run.py`.
 """
 
 import gc
@@ -22,16 +24,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.history.commands import compare, report, runs, view
+from core.history.commands import compare, report, runs
+from core.invocation import invocation
 
 if TYPE_CHECKING:
-    from core.config import Config, PluginSource
+    from core.config.tables import Config, PluginSource
     from core.errors import TrainerError
-    from core.redaction import Redactor
-    from core.run_folder import RunFolder
-    from core.session import Outcome
+    from core.log.redaction import Redactor
+    from core.ranks.crew import Crew
+    from core.ranks.environment import Place
+    from core.run.session import Outcome, Session
+    from core.run_folder.folder import RunFolder
     from events.bus import Bus
     from events.errors import PluginError
+    from events.ranks import Ranks
 
 ConfigPath = Annotated[Path, typer.Argument(help="the config file")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="TABLE.KEY=VALUE", help="override a key; repeatable")]
@@ -41,7 +47,6 @@ COMMANDS = (
     "report",
 )  # fmt: skip
 DEFAULT_CONFIG = Path("config.toml")
-SCHEMA = Path(__file__).parent / "docs" / "config.schema.json"
 PROFILED_STEPS = 10
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
@@ -73,39 +78,45 @@ def train(
         typer.Option(min=1, metavar="N", help="record N steps instead; the work of loader processes is not in it"),
     ] = None,
     no_plugins: NoPlugins = False,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="train in N processes of this machine, one a GPU where there are any"),
+    ] = 1,
 ) -> None:
     """Train, or go on with the unfinished run of this name."""
     os.umask(0o077)  # what a run writes is its owner's
-    from core.config_file import redactor_of
+    from core.config.file import redactor_of
     from core.data.fork_server import begin as begin_fork_server
-    from core.errors import TrainerError
-    from core.log import configure_logging
-    from events.errors import PluginError
+    from core.log.lines import configure_logging
+    from core.ranks.environment import read_place
 
+    place = read_place()
     loaded = load(config, overrides, no_plugins=no_plugins)
+    if is_to_launch(processes, place):
+        assemble_bus(loaded, config)  # a mistake is told once, and not by each of them
+        raise typer.Exit(launch(processes, loaded))
     begin_fork_server(loaded.data)
-    bus, source = assemble_bus(loaded, config, trace=trace_events)
-    from core.run_folder import find_run  # these load torch, which whoever mistyped a plugin need not wait for
-    from core.session import Session, configure
+    trace = place.own_file(trace_events)
+    bus, source = assemble_bus(loaded, config, trace=trace, ranks=place)
+    from core.ranks.crew import crew_of  # these load torch, which whoever mistyped a plugin need not wait for
+    from core.run.session import Session, configure
+    from core.run_folder.folder import find_run
 
     loaded = configure(bus, loaded, str(config))
-    configure_logging(loaded.log.level, redactor_of(loaded))
-    folder = find_run(loaded, fresh=fresh)
-    if folder.status == "finished":
-        typer.echo(finished_text(folder, loaded))
-        return
-    session = Session(
-        loaded, bus, source, folder, accept_data_change=accept_dataset_change, trace=trace_events,
-        profiled_steps=profile_steps or PROFILED_STEPS * profile, command=command_again(),
-    )  # fmt: skip
-    try:
-        outcome = session.execute()
-    except KeyboardInterrupt:
-        typer.echo("ended at once; the newest checkpoint stands, and the same command goes on from there", err=True)
-        raise typer.Exit(session.interruption.exit_code) from None
-    except (TrainerError, PluginError) as error:
-        raise typer.Exit(show_error(error, redactor_of(loaded))) from None
-    print_outcome(outcome, bus, loaded)
+    configure_logging(loaded.log.level, redactor_of(loaded), rank=place.rank)
+    with crew_of(place, loaded.distributed) as crew:
+        bus.join(crew)
+        folder = find_run(loaded, fresh=fresh, crew=crew)
+        if folder.status == "finished":
+            say(finished_text(folder, loaded), crew)
+            return
+        session = Session(
+            loaded, bus, source, folder, accept_data_change=accept_dataset_change, trace=trace,
+            profiled_steps=profile_steps or PROFILED_STEPS * profile, command=command_again(), crew=crew,
+        )  # fmt: skip
+        outcome = outcome_of(session, loaded, crew)
+    if crew.is_main:
+        print_outcome(outcome, bus, loaded)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -127,14 +138,14 @@ def plan(
     no_plugins: NoPlugins = False,
 ) -> None:
     """Print which plugins handle which signal, in order, with priority, place and file:line."""
-    from core.plan_text import plan_lines
+    from core.attached.plan_text import plan_lines
 
     loaded = load(config, overrides, no_plugins=no_plugins)
     bus, source = assemble_bus(loaded, config)
     if explain is None:
         if sample or item or out:
             raise typer.BadParameter("--sample, --item and --out choose what --explain shows; name a signal with it")
-        for line in plan_lines(bus):
+        for line in list(plan_lines(bus)) or ["no plugin handles anything"]:
             typer.echo(line)
         return
     from core.explain.request import Request, explain_signal
@@ -155,7 +166,7 @@ def events(
     if write is not None:
         write_signal_pages(write)
         return
-    from core.plan_text import catalogue_lines
+    from core.attached.plan_text import catalogue_lines
 
     for line in catalogue_lines():
         typer.echo(line)
@@ -166,17 +177,20 @@ def check(
     config: ConfigPath = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006  # as above
     no_plugins: NoPlugins = False,
+    processes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="as if N processes trained, on this machine or on several")
+    ] = 1,
 ) -> None:
     """Say everything that is wrong with a config, its data, its model and its plugins, without training."""
     loaded = load(config, overrides, no_plugins=no_plugins)
     bus, source = assemble_bus(loaded, config)
     with uncollected():
         from core.checks import check as look_closer
-        from core.log import configure_logging
-        from core.session import configure
+        from core.log.lines import configure_logging
+        from core.run.session import configure
 
         configure_logging("error")
-        for line in look_closer(configure(bus, loaded, str(config)), bus, source):
+        for line in look_closer(configure(bus, loaded, str(config)), bus, source, processes=processes):
             typer.echo(line)
     typer.echo(f"plugins   {', '.join(bus.plugins) or 'none'}")
     typer.echo(f"{config} is in order")
@@ -208,10 +222,10 @@ def sample(
 ) -> None:
     """Render prompts with an exported model, or with a checkpoint of a run."""
     from core.history.places import find_folder
-    from core.log import configure_logging
+    from core.log.lines import configure_logging
 
     folder = find_folder(run) if run is not None else None
-    from core.sampling import Asked, Source, sample_grid
+    from core.stored.sampling import Asked, Source, sample_grid
 
     configure_logging("error")
     asked = Asked(
@@ -243,9 +257,9 @@ def data(
     """Say what a config would train on, without training or reading the model's weights."""
     loaded = load(config, overrides, no_plugins=no_plugins)
     bus, source = assemble_bus(loaded, config)
-    from core.log import configure_logging
+    from core.log.lines import configure_logging
     from core.report.request import Request, answer
-    from core.session import configure
+    from core.run.session import configure
 
     loaded = configure(bus, loaded, str(config))
     configure_logging("error")
@@ -260,7 +274,7 @@ def schema(
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="write it to a file instead")] = None,
 ) -> None:
     """Print the JSON schema of a config, by which editors complete and check it, the bundled plugins' settings too."""
-    from core.config_schema import config_schema, schema_text, write_schema
+    from core.config.json_schema import config_schema, schema_text, write_schema
     from plugins.loading import bundled_classes
 
     text = schema_text(config_schema(bundled_classes()))
@@ -302,7 +316,7 @@ def import_files(
     from core.migration.migrate import import_config
     from plugins.loading import plugin_problems
 
-    for line in import_config(files, out, force=force, plugin_problems=plugin_problems, schema=SCHEMA):
+    for line in import_config(files, out, force=force, plugin_problems=plugin_problems, schema=schema_file()):
         typer.echo(line)
 
 
@@ -313,14 +327,37 @@ def convert_weights(
     force: Annotated[bool, typer.Option("--force", help="replace it when it is there")] = False,
 ) -> None:
     """Make a .safetensors file of pickled weights, which training does not open; whatever is no tensor is left out."""
-    from core.conversion import convert
+    from core.weights.conversion import convert
 
     for line in convert(source, target, force=force):
         typer.echo(line)
 
 
-for look_back in (runs, compare, report, view):
+for look_back in (runs, compare, report):
     app.command()(look_back)
+
+
+@app.command()
+def view(
+    run: Annotated[Path, typer.Argument(help="a run's folder, whether the run goes on or is over")],
+    host: Annotated[
+        str, typer.Option(help="address to serve on; any but this machine's own is for others too")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="the next free one where it is taken; 0: any")] = 8765,
+) -> None:
+    """Show a run in a browser, from its files, until Ctrl-C."""
+    from core.view.command import view_run
+
+    view_run(run, host=host, port=port, tell=typer.echo)
+
+
+def schema_file() -> Path:
+    """Beside this file in a clone; installed, where the demo lies too."""
+    import sysconfig
+
+    place = Path("docs") / "config.schema.json"
+    cloned = Path(__file__).parent / place
+    return cloned if cloned.exists() else Path(sysconfig.get_path("data")) / "share" / "signalbox" / place
 
 
 def write_signal_pages(folder: Path) -> None:
@@ -348,8 +385,8 @@ def uncollected() -> Iterator[None]:
 def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: bool) -> None:
     """Show what the config's caches hold without need, ask, and remove it."""
     from core.cache.prune import remove
-    from core.log import configure_logging
-    from core.pruning import orphan_lines, orphans_of
+    from core.log.lines import configure_logging
+    from core.run.cache_orphans import orphan_lines, orphans_of
 
     configure_logging("warning")
     with orphans_of(config, bus, source) as found:
@@ -366,7 +403,7 @@ def prune_caches(config: "Config", bus: "Bus", source: "PluginSource", *, yes: b
 
 def load(path: Path, overrides: list[str], *, no_plugins: bool = False) -> "Config":
     """The validated config, its plugins switched off where none is to be imported."""
-    from core.config_file import load_config
+    from core.config.file import load_config
     from plugins.loading import plugin_problems
 
     if not no_plugins:
@@ -378,16 +415,19 @@ def load(path: Path, overrides: list[str], *, no_plugins: bool = False) -> "Conf
     )
 
 
-def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> "tuple[Bus, PluginSource]":
-    """The sealed bus with every plugin of the config attached."""
-    from core.config import PluginSource
+def assemble_bus(
+    config: "Config", path: Path, *, trace: Path | None = None, ranks: "Ranks | None" = None
+) -> "tuple[Bus, PluginSource]":
+    """The sealed bus with every plugin of the config attached; `ranks` are the processes of the run."""
+    from core.attached.guards import UndeclaredCollective, handler_guards
+    from core.config.tables import PluginSource
     from core.errors import ConfigError
-    from core.guards import handler_guards
     from events.bus import Bus
     from events.errors import AttachError
+    from events.ranks import ALONE
     from plugins.loading import build_plugins, tables_of
 
-    folder, bus = path.resolve().parent, Bus()
+    folder, bus = path.resolve().parent, Bus(ranks=ranks or ALONE)
     try:
         plugins = build_plugins(tables_of(config.plugins), folder)
         bus.attach(plugins, where=("training", "worker"))
@@ -396,11 +436,27 @@ def assemble_bus(config: "Config", path: Path, *, trace: Path | None = None) -> 
     if config.log.time_plugins:
         bus.time_handlers(config.log.slow_seconds)
     if config.log.guard_plugins:
-        bus.guard(*handler_guards())
+        bus.guard(*handler_guards(), undeclared=(UndeclaredCollective,) if bus.ranks.are_several else ())
     if trace is not None:
         bus.trace(trace)
     bus.seal()
     return bus, PluginSource(build_plugins, tuple(table for _, table in plugins), folder)
+
+
+def outcome_of(session: "Session", config: "Config", crew: "Crew") -> "Outcome":
+    """How the session ended; where it was broken off, or by an error that users can mend, the command ends with its code."""
+    from core.config.file import redactor_of
+    from core.errors import TrainerError
+    from events.errors import PluginError
+
+    try:
+        return session.execute()
+    except KeyboardInterrupt as error:
+        if crew.tell_cause(error, session.interruption.exit_code):
+            typer.echo("ended at once; the newest checkpoint stands, and the same command goes on from there", err=True)
+        raise typer.Exit(session.interruption.exit_code) from None
+    except (TrainerError, PluginError) as error:
+        raise typer.Exit(show_error(error, redactor_of(config), crew)) from None
 
 
 def finished_text(folder: "RunFolder", config: "Config") -> str:
@@ -412,8 +468,8 @@ def finished_text(folder: "RunFolder", config: "Config") -> str:
 
 
 def print_outcome(outcome: "Outcome", bus: "Bus", config: "Config") -> None:
-    from core.plan_text import tally_lines
-    from core.time_text import time_lines
+    from core.attached.plan_text import tally_lines
+    from core.timing.text import time_lines
 
     for line in (*tally_lines(bus), *time_lines(outcome.spent, bus, config)):
         typer.echo(line)
@@ -424,20 +480,52 @@ def print_outcome(outcome: "Outcome", bus: "Bus", config: "Config") -> None:
         typer.echo(f"go on with: {shlex.join(command_again())}")
 
 
+def say(text: str, crew: "Crew", *, err: bool = False) -> None:
+    """Once, however many processes there are."""
+    if crew.is_main:
+        typer.echo(text, err=err)
+
+
+def is_to_launch(processes: int, place: "Place") -> bool:
+    """Whether this process starts others. Raises ConfigError where it is itself one of another number of them."""
+    from core.errors import ConfigError
+
+    if place.is_launched and processes not in (1, place.count):
+        raise ConfigError(
+            "--processes",
+            [
+                f"{processes} are asked for in a process that a launcher has started as one of {place.count}; name them once"
+            ],
+        )
+    return processes > 1 and not place.is_launched
+
+
+def launch(processes: int, config: "Config") -> int:
+    """This command in several processes; returns its exit code."""
+    from core.ranks.launch import launch as launch_processes
+    from core.ranks.one_machine import require_devices
+
+    require_devices(processes, config.train.device)
+    return launch_processes(processes, [sys.executable, *sys.argv])
+
+
 def command_again() -> list[str]:
     """What goes on with the run that this command began."""
-    return ["python", "run.py", *(word for word in sys.argv[1:] if word != "--fresh")]
+    return [*invocation(), *(word for word in sys.argv[1:] if word != "--fresh")]
 
 
 def main() -> int:
     """Run the command line; errors the user can mend are shown without a traceback."""
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # when a rank ends, the others' sockets would say so at length
     for name in ("HF_HUB_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE", "HF_HUB_DISABLE_TELEMETRY", "PYTHONSAFEPATH"):
         os.environ.setdefault(name, "1")  # the last: no worker finds modules in the current folder
     arguments = sys.argv[1:]
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] != "--help"):
         arguments = ["train", *arguments]
     from core.errors import TrainerError
-    from core.redaction import Redactor
+    from core.log.redaction import Redactor
     from events.errors import PluginError
 
     try:
@@ -447,13 +535,23 @@ def main() -> int:
     return 0
 
 
-def show_error(error: "TrainerError | PluginError", redactor: "Redactor") -> int:
-    """Print it without secrets, a plugin's with the traceback of what it raised; returns the exit code."""
+def show_error(error: "TrainerError | PluginError", redactor: "Redactor", crew: "Crew | None" = None) -> int:
+    """Print it without secrets, a plugin's with the traceback of what it raised; returns the exit code.
+
+    Of several processes the one that ended first prints.
+    """
     import traceback
 
-    from core.errors import PLUGIN_EXIT_CODE, TrainerError
+    from core.errors import PLUGIN_EXIT_CODE, exit_code_of
+    from core.ranks.environment import own_place
 
-    code = error.exit_code if isinstance(error, TrainerError) else PLUGIN_EXIT_CODE
+    code, place = exit_code_of(error), own_place()
+    if place.are_several:
+        from core.ranks.crew import is_first_to_tell
+
+        if not is_first_to_tell(error, place, crew):
+            return code
+        typer.echo(f"rank {place.rank} ends the run:", err=True)
     if code == PLUGIN_EXIT_CODE and error.__cause__ is not None:
         typer.echo(redactor.text("".join(traceback.format_exception(error.__cause__))), err=True, nl=False)
     typer.echo(redactor.text(str(error)), err=True)

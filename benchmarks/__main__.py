@@ -22,7 +22,7 @@ from benchmarks.output import Result, machine, tables_of, write_json
 
 SECTIONS = (
     "benchmarks.step", "benchmarks.peers", "benchmarks.dispatch", "benchmarks.lanes", "benchmarks.checkpoints",
-    "benchmarks.startup", "benchmarks.data", "benchmarks.scale",
+    "benchmarks.startup", "benchmarks.data", "benchmarks.scale", "benchmarks.scaling",
 )  # fmt: skip
 """Modules with a SECTION each, in the order in which they run. A further one is a module and a word here."""
 ROUNDS, QUICK_ROUNDS = 11, 2

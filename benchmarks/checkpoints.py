@@ -33,10 +33,10 @@ def measure(options: Options) -> list[Figure]:
 
 def train(config: Path, kind: str, every: int, held: list[float]) -> float:
     """One run; returns the seconds of its steps, and adds how long each save held it up, the first of a run left out."""
-    from core.artefacts import Artefacts
-    from core.trainer import Trainer
+    from core.run.artefacts import Artefacts
+    from core.run.trainer import Trainer
 
-    save, act = Artefacts.save, Trainer._act_on_requests
+    save, run_to_the_end = Artefacts.save, Trainer.run_to_the_end
     saves: list[float] = []
     span = {"begun": 0.0, "ended": 0.0}
 
@@ -47,9 +47,9 @@ def train(config: Path, kind: str, every: int, held: list[float]) -> float:
             self.settle(wait=True)
         saves.append(perf_counter() - begun)
 
-    def note_begin(self: Trainer) -> None:
-        span["begun"] = span["begun"] or perf_counter()
-        act(self)
+    def note_begin(self: Trainer) -> str:
+        span["begun"] = perf_counter()
+        return run_to_the_end(self)
 
     def note_end(self: Artefacts, *arguments: object, **options: object) -> None:
         span["ended"] = perf_counter()
@@ -57,7 +57,7 @@ def train(config: Path, kind: str, every: int, held: list[float]) -> float:
 
     with (
         patch.object(Artefacts, "save", timed_save),
-        patch.object(Trainer, "_act_on_requests", note_begin),
+        patch.object(Trainer, "run_to_the_end", note_begin),
         patch.object(Artefacts, "at_end", note_end),
     ):
         execute(config, [f"checkpoint.every_steps={every}"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.figures import Figure, Options, Point, Section, figure, ratios
 from benchmarks.racing import Lap, race
-from core.guards import handler_guards
+from core.attached.guards import handler_guards
 from events import Plugin, build, on, transform
 from events.bus import Bus
 from events.catalogue import BUILD_WEIGHT, EPOCH_END, METRICS_RECORD, SAMPLE_CAPTION

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.figures import Figure, figure, ratios
 from benchmarks.pictures import write_pictures
 from core.cache.store import Store
-from core.config import DataTable, PluginSource
+from core.config.tables import DataTable, PluginSource
 from core.data.buckets import assign_sizes
 from core.data.loader import Loader
 from core.data.maker import MakerSettings, SampleMaker

@@ -112,8 +112,8 @@ def write_config(folder: Path, *, steps: int, unet: dict[str, Any] | None = None
 def execute(config: Path, overrides: Sequence[str] = ()) -> Bus:
     """A fresh run to its end; its folder is gone afterwards. Returns its bus, closed, with the plugins."""
     import run
-    from core.run_folder import find_run
-    from core.session import Session, configure
+    from core.run.session import Session, configure
+    from core.run_folder.folder import find_run
 
     with quiet():
         loaded = run.load(config, list(overrides))

@@ -10,7 +10,7 @@ from benchmarks.loading import generate
 from benchmarks.no_op import NoOp
 from benchmarks.racing import Lap, race
 from benchmarks.runs import CLOCK, SMALL, clock_of, execute, write_config
-from core.guards import handler_guards
+from core.attached.guards import handler_guards
 from events.bus import Bus
 from events.catalogue import BATCH_DEVICE, METRICS_READY, METRICS_RECORD, STEP_END, STEP_START
 from events.guards import EVERY

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from events.errors import PluginError
+
 
 class TrainerError(Exception):
     """Base. The message has the key or path, what was found and what to do."""
@@ -45,5 +47,33 @@ class OutOfMemoryError(ResourceError):
     """Memory ran out, also at the second attempt."""
 
 
+class LostRankError(TrainerError):
+    """Of several processes one is gone or stands still, and nothing says why."""
+
+    exit_code = 8
+
+
+class OtherRankError(TrainerError):
+    """Another rank has ended with an error of its own, which it tells; this one ends too, with the same exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    @classmethod
+    def of(cls, rank: int, said: str, exit_code: int) -> "OtherRankError":
+        """What the others raise when this rank has said why it ends."""
+        return cls(f"rank {rank} ended: {said.splitlines()[0] if said else 'no reason given'}", exit_code)
+
+
 PLUGIN_EXIT_CODE = 6
 """For events.errors.PluginError, which keeps the traceback of the plugin's own exception."""
+
+
+def exit_code_of(error: BaseException) -> int:
+    """What the process ends with for an error that nobody mends; 130 for an interruption, 1 for one of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, PluginError):
+        return PLUGIN_EXIT_CODE
+    return error.exit_code if isinstance(error, TrainerError) else 1

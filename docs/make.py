@@ -6,6 +6,7 @@
     plan      the plan and the chain of a signal in README.md, as `run.py plan` prints them
     demo      the picture at its head and the figures of the demo, from a finished run of config.toml (--run)
     view      the picture of the live view, of the same run; needs Chromium
+    distributed   the sums of docs/distributed.md
 
 Without a part, all of them. The test suite says which part is out of date.
 """
@@ -85,6 +86,12 @@ def make_view(run: Path) -> None:
     take_picture(run, IMAGES / "live-view.png", height=1500)
 
 
+def make_distributed_sums(run: Path) -> None:
+    import make_distributed
+
+    make_distributed.main()
+
+
 PARTS: Mapping[str, Callable[[Path], None]] = {
     "signals": make_signals,
     "schema": make_schema,
@@ -92,6 +99,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "plan": make_plan,
     "demo": make_demo,
     "view": make_view,
+    "distributed": make_distributed_sums,
 }
 
 

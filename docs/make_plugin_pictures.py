@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from core.grid import labelled_grid  # noqa: E402  # the checkout's, found from anywhere
 from core.pictures.images import Box, resize, to_pixels  # noqa: E402  # likewise
+from core.preview.grid import labelled_grid  # noqa: E402  # the checkout's, found from anywhere
 from events import Plugin  # noqa: E402  # likewise
 from events.payloads import Crop  # noqa: E402  # likewise
 from events.testing import Harness, sample_context  # noqa: E402  # likewise

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .lane import FullPolicy
+from .marks import Mark
 from .plugin import Plugin, PluginTable, Subscription
+from .ranks import On
 from .spec import Notification, SignalSpec
 
 DECORATORS = {"notification": "@on", "transform": "@transform", "build": "@build"}
@@ -34,6 +36,11 @@ def problems_of(
             yield f"{at} subscribes twice to {name}; leave one decorator out"
         seen.add((name, subscription.label))
     yield from _stray_priorities(table, [subscription.mark.signal for subscription in subscriptions])
+    if not isinstance(inspect.getattr_static(type(plugin), "ranks"), property):
+        yield (
+            f"{_class_of(plugin)}: {table.name}: ranks holds what a plugin is told of the run's processes; call it"
+            ' otherwise. Where handlers run is said by @on(..., ranks="all"), in the class style by runs_on = "all"'
+        )
     for name in type(plugin).Settings.model_fields:
         if name in TABLE_KEYS:
             yield f"{_class_of(plugin)}: {table.name}: Settings has {name!r}, a key of every plugin table; call it otherwise"
@@ -56,6 +63,10 @@ def problem_with_own(plugin: Plugin, table: PluginTable, spec: object, signals: 
         return f"{at}, which another plugin has declared; a signal is declared once and imported by the others"
     if isinstance(spec, Notification) and is_dataclass(spec.payload) and not _is_frozen(spec.payload):
         return f"{at} with a payload that can be changed; write @dataclass(frozen=True, slots=True, kw_only=True)"
+    if isinstance(spec, Notification) and spec.ranks not in get_args(On):
+        return f"{at} with ranks={spec.ranks!r}; where its handlers run is {_either_of(On)}"
+    if isinstance(spec, Notification) and spec.main_only and spec.ranks == "all":
+        return f'{at} as fired on the main rank alone and handled on all; leave out main_only, or ranks="all"'
     if spec.allows_async and spec.where == "worker":
         return f"{at} as asynchronous in workers, which have no background loop; leave out asynchronous=True"
     return None
@@ -89,6 +100,8 @@ def _problem_with(subscription: Subscription, signals: Mapping[str, SignalSpec])
         return f" is async, but {name} must be handled before training goes on; write a plain def"
     if not is_async and callable(written) and inspect.iscoroutinefunction(inspect.unwrap(written)):
         return " is async beneath a decorator that is not, so nobody would await it; make the decorator's wrapper async"
+    if (stray := _stray_ranks(mark, spec, is_async=is_async)) is not None:
+        return stray
     if inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written):
         return " contains a yield, so calling it would do nothing; write a plain def"
     try:
@@ -97,6 +110,31 @@ def _problem_with(subscription: Subscription, signals: Mapping[str, SignalSpec])
         return f": a handler of {name} takes ({', '.join(('self', *spec.parameters))}): {error}"
     except ValueError:
         return None  # written in C, with a signature that cannot be read
+    return None
+
+
+def _stray_ranks(mark: Mark, spec: SignalSpec, *, is_async: bool) -> str | None:
+    """What is wrong with the ranks that a handler wants to run on, as `_problem_with` gives it."""
+    if mark.ranks not in (None, *get_args(On)):
+        return f": ranks is {_either_of(On)}, not {mark.ranks!r}"
+    if spec.main_only and (mark.ranks == "all" or mark.collective):
+        what = "collective" if mark.collective else "ranks"
+        return f": {spec.name} is fired on the main rank alone; leave out {what}"
+    if spec.where == "worker" and (mark.ranks or mark.collective):
+        return (
+            f": {spec.name} is handled where samples are made, on every rank by itself; leave out ranks and collective"
+        )
+    if mark.collective and is_async:
+        return " is async and collective, but ranks wait for each other in step; write a plain def"
+    return _stray_collective(mark, spec) if mark.collective and isinstance(spec, Notification) else None
+
+
+def _stray_collective(mark: Mark, spec: Notification[Any]) -> str | None:
+    """Why nobody may be waited for at this signal, or not by this handler."""
+    if spec.on_failure == "continue":
+        return f" is collective, but {spec.name} also fires when another rank has ended, and would be waited for; leave it out"
+    if (mark.ranks or spec.ranks) != "all":
+        return ' is collective, so every rank must call it; add ranks="all"'
     return None
 
 
@@ -110,13 +148,21 @@ def _stray_priorities(table: PluginTable, handled: Sequence[str]) -> Iterator[st
             yield f"plugins[{table.position}].priority: {table.name} has no handler for {name!r}{hint}"
 
 
-def _did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "`python run.py events` lists them") -> str:
+def _did_you_mean(name: str, known: Iterable[str], *, otherwise: str = "the command `events` lists them") -> str:
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; {otherwise}"
 
 
 def _class_of(plugin: Plugin) -> str:
     return f"{type(plugin).__module__}.{type(plugin).__qualname__}"
+
+
+def _either_of(choice: Any) -> str:
+    """
+    >>> _either_of(On)
+    '"main" or "all"'
+    """
+    return " or ".join(f'"{one}"' for one in get_args(choice))
 
 
 def _snake_case(name: str) -> str:

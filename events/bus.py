@@ -23,6 +23,7 @@ from .lanes import Lanes
 from .plugin import Plugin, PluginTable, Subscription
 from .policy import FailurePolicy
 from .ranges import RangeFactory, called_in_range, fired_in_range
+from .ranks import ALONE, On, PluginRanks, Ranks
 from .signals import BuildSignal, Gate, Handler, NotificationSignal, OwnGate, Receiver, Signal, TransformSignal
 from .spec import Build, Context, Event, Notification, Part, SignalSpec, Transform, Value, Where
 from .timing import SLOW_SECONDS, Tally, timed
@@ -42,10 +43,15 @@ class Bus:
         *,
         lanes: Lanes | None = None,
         running: list[Running] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`running` may be that of another bus of this thread, so that one watchdog sees both."""
         self.lanes = lanes or Lanes()
+        self.ranks = ranks
+        """The processes of the run."""
         self.plugins: dict[str, Plugin] = {}
+        self._ranks_of: dict[str, PluginRanks] = {}
+        """By plugin, each of which has a declaration of its own."""
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         """By (plugin, signal, method); filled once `time_handlers` is called."""
         self.handled = Tally()
@@ -115,8 +121,13 @@ class Bus:
         for plugin, table, subscriptions in wanted:
             for order, subscription in enumerate(subscriptions):
                 signal = self._signal(subscription.mark.signal)
-                if signal.spec.where in where and not (validation and subscription.mark.training_only):
-                    signal.attach(self._handler(subscription, plugin, table, order))
+                if signal.spec.where not in where or (validation and subscription.mark.training_only):
+                    continue
+                handler = self._handler(subscription, plugin, table, order)
+                if handler.ranks == "main" and not self.ranks.is_main:
+                    signal.leave_to_main(handler)
+                else:
+                    signal.attach(self._ready(handler, plugin))
 
     def seal(self) -> None:
         """From now on nothing is connected; what fires is what the plan printed."""
@@ -130,6 +141,19 @@ class Bus:
             yield
         finally:
             self._gate.closed = False
+
+    def join(self, ranks: Ranks) -> None:
+        """The processes of the run have found each other: from now on plugins may exchange with them."""
+        self.ranks = ranks
+        for own in self._ranks_of.values():
+            own.join(ranks)
+
+    def ranks_of(self, plugin: Plugin) -> PluginRanks:
+        """What this plugin is told of the processes. Raises LookupError for one that is not attached."""
+        for name, attached in self.plugins.items():
+            if attached is plugin:
+                return self._ranks_of[name]
+        raise LookupError(f"{type(plugin).__name__} is not attached to this bus")
 
     def surface_async_failures(self) -> None:
         """Give the failures of async handlers to their plugins' policy; called at each step boundary."""
@@ -177,23 +201,30 @@ class Bus:
         for signal in self.signals:
             signal.rewrap(partial(self._timed, limit_seconds=limits[signal.spec.pace]))
 
-    def guard(self, *kinds: GuardKind) -> None:
-        """Look at what some calls of every handler leave behind; call it after `time_handlers`, to stay out of the times."""
+    def guard(self, *kinds: GuardKind, undeclared: Sequence[GuardKind] = ()) -> None:
+        """Look at what some calls of every handler leave behind; call it after `time_handlers`, to stay out of the times.
+
+        `undeclared` look at those alone that do not say they are collective.
+        """
         for signal in self.signals:
-            signal.rewrap(partial(guarded, kinds=kinds))
+            signal.rewrap(partial(guarded, kinds=kinds, undeclared=undeclared))
 
     def add_tally(self, key: tuple[str, str, str], tally: Tally) -> None:
         """Add what a handler has cost in a loader worker."""
         self.tallies.setdefault(key, Tally()).add(tally)
 
     def trace(self, path: Path) -> None:
-        """Write every firing and every call as a JSON line: signal, handler, seconds. For `--trace-events`."""
+        """Write every firing and every call as a JSON line: signal, handler, seconds. For `--trace-events`.
+
+        What the main rank alone fires is not fired on another for being watched.
+        """
         if self._trace is not None:
             raise ValueError("this bus is traced already")
         self._trace = Trace(path)
         for signal in self.signals:
             signal.rewrap(self._trace.traced)
-            signal.watch(self._trace.watcher(signal.name, passes_on=signal.spec.kind != "notification"))
+            if self.ranks.is_main or not signal.spec.main_only:
+                signal.watch(self._trace.watcher(signal.name, passes_on=signal.spec.kind != "notification"))
 
     def show_ranges(self, range_of: RangeFactory) -> None:
         """Show every firing and in it every call to a profiler, by ranges that `range_of` makes. For `--profile`."""
@@ -205,7 +236,7 @@ class Bus:
         """Take in a plugin and the signals of its own, which others may subscribe to wherever they stand."""
         if table.name in self.plugins:
             return [f'two plugins are named {table.name}; give one of them a name = "..." of its own']
-        self.plugins[table.name] = plugin
+        self.plugins[table.name], self._ranks_of[table.name] = plugin, PluginRanks(self.ranks)
         plugin.bus = self
         problems: list[str] = []
         for spec in plugin.declares:
@@ -232,7 +263,8 @@ class Bus:
 
     def _handler(self, subscription: Subscription, plugin: Plugin, table: PluginTable, order: int) -> Handler:
         is_async = inspect.iscoroutinefunction(subscription.written)
-        handler = Handler(
+        spec, is_collective = self._signal(subscription.mark.signal).spec, subscription.mark.collective
+        return Handler(
             signal=subscription.mark.signal,
             plugin=table.name,
             function=subscription.method,
@@ -241,16 +273,26 @@ class Bus:
             source=source_of(subscription.written),
             order=(_priority(subscription, table), table.position, order),
             is_async=is_async,
-            on_error=table.on_error or ("disable" if is_async else "raise"),
+            on_error="raise" if is_collective else table.on_error or ("disable" if is_async else "raise"),
+            ranks=_ranks(subscription, spec),
+            is_collective=is_collective,
         )
-        if not is_async:
+
+    def _ready(self, handler: Handler, plugin: Plugin) -> Handler:
+        """With the call that the signal makes: into a lane for an async one, with collectives allowed for one that has any."""
+        if handler.is_collective:
+            return replace(handler, call=partial(self._call_collective, handler))
+        if not handler.is_async:
             return handler
-        lane, spec = (
-            self.lanes.open(table.name, size=plugin.lane_size, full=plugin.lane_full),
-            self._signal(handler.signal).spec,
-        )
+        lane = self.lanes.open(handler.plugin, size=plugin.lane_size, full=plugin.lane_full)
+        spec = self._signal(handler.signal).spec
         newest_only = isinstance(spec, Notification) and spec.coalesced
         return replace(handler, call=partial(lane.put, handler, newest_only=newest_only))
+
+    def _call_collective(self, handler: Handler, event: Any) -> None:
+        is_step = self._signal(handler.signal).spec.pace == "step"
+        with self._ranks_of[handler.plugin].opened(f"{handler.label} at {handler.signal}", is_step=is_step):
+            handler.function(event)
 
     def _disable(self, handler: Handler) -> None:
         """Take a handler out, also when timing or tracing wraps it, and its events that still wait in a lane."""
@@ -263,6 +305,18 @@ class Bus:
     def _timed(self, handler: Handler, *, limit_seconds: float) -> Receiver:
         tally = self.tallies.setdefault((handler.plugin, handler.signal, handler.label), Tally())
         return timed(handler, tally, limit_seconds, self.running, self.handled)
+
+
+def _ranks(subscription: Subscription, spec: SignalSpec) -> On:
+    """Transforms and builds change what is trained, so every rank needs them; a signal that main alone fires has none else.
+
+    Each rank has loader workers of its own, which are all alike.
+    """
+    if spec.main_only:
+        return "main"
+    if isinstance(spec, Notification) and spec.where == "training":
+        return subscription.mark.ranks or spec.ranks
+    return "all"
 
 
 def _priority(subscription: Subscription, table: PluginTable) -> int:

@@ -231,7 +231,7 @@ DATA_READY = Notification(
 )  # fmt: skip
 MODEL_LOADED = Notification(
     name="model.loaded", meaning="The modules as loaded, before adapters and freezing.", pace="run",
-    payload=ModelLoaded, on_failure="raise",
+    payload=ModelLoaded, on_failure="raise", ranks="all",
 )  # fmt: skip
 BUILD_SCHEDULER: Build[Any, ModelContext] = Build(
     name="build.scheduler", meaning="The model's own scheduler, whose noise schedule is trained on and exported.",
@@ -280,7 +280,7 @@ BUILD_WEIGHT: Build[WeightFunction, StepParts] = Build(
 )  # fmt: skip
 MODEL_READY = Notification(
     name="model.ready", meaning="Composed, prepared, on the device; torch hooks may be registered.", pace="run",
-    payload=ModelReady, on_failure="raise",
+    payload=ModelReady, on_failure="raise", ranks="all",
 )  # fmt: skip
 CACHE_START = Notification(
     name="cache.start", meaning="What a cache holds and what is encoded now.", pace="run", payload=CacheStart,
@@ -343,7 +343,7 @@ METRICS_READY = Notification(
 )  # fmt: skip
 PROGRESS = Notification(
     name="progress", meaning="How far the run is, at most a few times a second.", payload=Progress, asynchronous=True,
-    coalesced=True,
+    coalesced=True, main_only=True,
 )  # fmt: skip
 CONTROL_APPLIED = Notification(
     name="control.applied", meaning="A request of a handler has been taken up.", payload=ControlApplied,
@@ -359,14 +359,14 @@ VALIDATION_END = Notification(
 )  # fmt: skip
 PREVIEW_PROMPTS: "Transform[tuple[Prompt, ...], PreviewContext]" = Transform(
     name="preview.prompts", meaning="The prompts of a preview round.", pace="run",
-    value="tuple of Prompt", context=PreviewContext, check=tuple_of(Prompt),
+    value="tuple of Prompt", context=PreviewContext, check=tuple_of(Prompt), main_only=True,
 )  # fmt: skip
 PREVIEW_START = Notification(
     name="preview.start", meaning="Pictures are about to be rendered.", pace="run", payload=PreviewStart,
 )  # fmt: skip
 PREVIEW_IMAGE = Notification(
     name="preview.image", meaning="A picture has been rendered.", pace="epoch", payload=PreviewImage,
-    asynchronous=True,
+    asynchronous=True, main_only=True,
 )  # fmt: skip
 PREVIEW_END = Notification(
     name="preview.end", meaning="A preview round is over, also when it failed.", pace="run", payload=PreviewEnd,
@@ -377,7 +377,7 @@ CHECKPOINT_START = Notification(
 )  # fmt: skip
 CHECKPOINT_RETENTION: "Transform[tuple[int, ...], RetentionContext]" = Transform(
     name="checkpoint.retention", meaning="Steps whose checkpoints are about to be removed; leave out what shall stay.",
-    pace="epoch", value="tuple of int", context=RetentionContext, check=tuple_of(int),
+    pace="epoch", value="tuple of int", context=RetentionContext, check=tuple_of(int), main_only=True,
 )  # fmt: skip
 CHECKPOINT_SAVED = Notification(
     name="checkpoint.saved", meaning="A checkpoint is complete on disk; told at the first boundary after.", pace="epoch", payload=CheckpointSaved,
@@ -391,15 +391,15 @@ EXPORT_START = Notification(
 )  # fmt: skip
 CHECKPOINT_METADATA: Transform[dict[str, str], ExportContext] = Transform(
     name="checkpoint.metadata", meaning="The header of an exported file.", pace="run",
-    value="dict of str to str", context=ExportContext, check=string_values,
+    value="dict of str to str", context=ExportContext, check=string_values, main_only=True,
 )  # fmt: skip
 CHECKPOINT_TENSORS: "Transform[dict[str, torch.Tensor], ExportContext]" = Transform(
     name="checkpoint.tensors", meaning="A module's tensors on their way to an exported file.", pace="run",
-    value="dict of name to CPU tensor", context=ExportContext, check=host_tensors,
+    value="dict of name to CPU tensor", context=ExportContext, check=host_tensors, main_only=True,
 )  # fmt: skip
 EXPORT_WRITE = Notification(
     name="export.write", meaning="An export is being put together: files of a plugin's own.", pace="run",
-    payload=ExportWrite, on_failure="raise",
+    payload=ExportWrite, on_failure="raise", main_only=True,
 )  # fmt: skip
 EXPORT_END = Notification(
     name="export.end", meaning="An export is whole, or failed.", pace="run", payload=ExportEnd, asynchronous=True,

@@ -2,6 +2,10 @@
 
 Any thread may ask, so an async handler may too. A key or value that cannot be is refused to the asker; the rest is
 announced as `control.applied` when it is taken up.
+
+Of several processes each has a control of its own, and a handler on any of them may ask: all take the request up at the
+same boundary, the next one where they meet, at most two after the one at which the others have heard of it. What is
+asked for once on each rank in the same words is one request.
 """
 
 import threading
@@ -38,7 +42,8 @@ class Control:
 
     def __init__(self) -> None:
         self._requests: list[Request] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """A signal may ask while the thread that it interrupts looks at what is asked for."""
 
     def stop(self, reason: str, *, asker: str = "") -> None:
         """End after this step, with a checkpoint."""
@@ -81,14 +86,15 @@ class Control:
     def take(self, *kinds: RequestKind) -> list[Request]:
         """Remove and return the requests of these kinds, oldest first. For the loop."""
         with self._lock:
-            taken = [request for request in self._requests if request.kind in kinds]
-            self._requests = [request for request in self._requests if request.kind not in kinds]
+            waiting, self._requests = self._requests, []
+            taken = [request for request in waiting if request.kind in kinds]
+            self._requests[:0] = [request for request in waiting if request.kind not in kinds]
         return taken
 
-    def is_asked(self, kind: RequestKind) -> bool:
-        """Whether such a request waits; it stays where it is."""
+    def is_asked(self, *kinds: RequestKind) -> bool:
+        """Whether a request of these kinds waits; it stays where it is."""
         with self._lock:
-            return any(request.kind == kind for request in self._requests)
+            return any(request.kind in kinds for request in self._requests)
 
     def _ask(self, request: Request) -> None:
         with self._lock:

@@ -51,5 +51,9 @@ class HandlerHung(BaseException):  # beyond `except Exception`, which a hanging 
         return (self.plugin, self.signal, self.label) == (plugin, signal, label)
 
 
+class CollectiveRefused(Exception):
+    """A plugin wanted to exchange something between ranks where they do not all come by."""
+
+
 class ControlError(ValueError):
     """A plugin asked the run for something it cannot do; the message says what it can."""

@@ -24,11 +24,15 @@ class Guard(Protocol):
 GuardKind = Callable[[], Guard]
 
 
-def guarded(handler: Handler, kinds: Sequence[GuardKind]) -> Receiver:
-    """The handler's call with guards of its own; each complaint is told once. An async handler is left as it is."""
+def guarded(handler: Handler, kinds: Sequence[GuardKind], undeclared: Sequence[GuardKind] = ()) -> Receiver:
+    """The handler's call with guards of its own; each complaint is told once. An async handler is left as it is.
+
+    `undeclared` are for handlers that do not say they are collective.
+    """
     if handler.is_async:
         return handler.call
-    call, calls, guards, told = handler.call, 0, [kind() for kind in kinds], set[str]()
+    wanted = (*kinds, *(() if handler.is_collective else undeclared))
+    call, calls, guards, told = handler.call, 0, [kind() for kind in wanted], set[str]()
 
     def guarded_call(*arguments: Any) -> Any:
         nonlocal calls

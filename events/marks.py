@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
+from .ranks import On
+
 Kind = Literal["notification", "transform", "build"]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 DEFAULT_PRIORITY = 50
@@ -21,6 +23,10 @@ class Mark:
     """Low runs first; the config may override it per plugin or per signal."""
     training_only: bool = False
     """Left out where samples are made for validation."""
+    ranks: On | None = None
+    """Of several processes those that it runs on; None: as the signal has it."""
+    collective: bool = False
+    """It waits for the other ranks, see `events.ranks`."""
 
 
 def marks_of(function: object) -> tuple[Mark, ...]:

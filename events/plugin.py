@@ -13,6 +13,7 @@ from .spec import SignalSpec
 
 if TYPE_CHECKING:
     from .bus import Bus
+    from .ranks import PluginRanks
 
 OnError = Literal["raise", "warn", "disable"]
 
@@ -73,6 +74,11 @@ class Plugin:
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
         self.name = name or type(self).__name__
+
+    @property
+    def ranks(self) -> "PluginRanks":
+        """The processes of the run that the plugin is attached to."""
+        return self.bus.ranks_of(self)
 
     def state_dict(self) -> Mapping[str, Any]:
         """What a resumed run needs of this plugin: nested dicts of numbers, strings, lists and tensors."""

@@ -28,14 +28,15 @@ class FailurePolicy(Failures):
 
         A KeyboardInterrupt is the user's and passes; so does what was named where it happened, such as in a worker,
         and what a bare receiver raises. Signals that call every handler, come what may, log these too. A disk that is full
-        or fails is no fault of a handler that looks on: the run goes on without what it would have written.
+        or fails is no fault of a handler that looks on: the run goes on without what it would have written. A collective
+        one raises whatever goes wrong, since other ranks may be waiting for it.
         """
         if isinstance(error, KeyboardInterrupt) or _is_of_another(error, handler):
             raise error
         goes_on = isinstance(spec, Notification) and spec.on_failure == "continue"
         if (handler is None or isinstance(error, PluginError)) and not goes_on:
             raise error
-        if handler is not None and _may_go_unwritten(spec, error):
+        if handler is not None and not handler.is_collective and _may_go_unwritten(spec, error):
             self._tell_disk_trouble(handler, error)
             return
         who = (

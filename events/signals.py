@@ -14,6 +14,7 @@ from blinker import ANY, NamedSignal
 
 from .background import in_background
 from .errors import BusClosed, BusSealed, PluginError, ReturnedWrong
+from .ranks import On
 from .spec import Build, Context, Event, Notification, Part, SignalSpec, Transform, Value
 
 log = logging.getLogger("signalbox.events")
@@ -39,6 +40,10 @@ class Handler:
     """(priority, position of the plugin in the config, order of definition in the class)."""
     is_async: bool
     on_error: str
+    ranks: On = "all"
+    """Of several processes those that it runs on."""
+    is_collective: bool = False
+    """It may wait for the other ranks, so it must neither be left out on one of them nor fail there alone."""
 
     @property
     def priority(self) -> float:
@@ -95,12 +100,17 @@ class Signal(NamedSignal):
         self._handlers: dict[Receiver, Handler] = {}
         self._streams: dict[Receiver, str] = {}
         self._watcher: Receiver | None = None
+        self._elsewhere: list[Handler] = []
 
     def attach(self, handler: Handler) -> None:
         """Connect a plugin's handler in its place. Raises BusSealed."""
         self._refuse_if_sealed()
         self._handlers[handler.call] = handler
         self._register(handler.call)
+
+    def leave_to_main(self, handler: Handler) -> None:
+        """Note a handler that runs on the main rank, which this process is not."""
+        self._elsewhere.append(handler)
 
     def connect(self, receiver: F, sender: Any = ANY, weak: bool = False) -> F:
         """Subscribe a bare receiver after all plugins. Strong only; `sender=` is refused since ids collide with ANY."""
@@ -115,7 +125,8 @@ class Signal(NamedSignal):
         """Take a receiver out; allowed on a sealed bus, which takes out a handler that keeps failing."""
         self._refuse_sender(sender)
         super().disconnect(receiver)
-        self._handlers.pop(receiver, None)
+        if (taken_out := self._handlers.pop(receiver, None)) is not None:
+            self._elsewhere.append(taken_out)
         self._compile()
 
     @property
@@ -142,6 +153,11 @@ class Signal(NamedSignal):
     def handlers(self) -> tuple[Handler, ...]:
         """The plugins' handlers, in order."""
         return tuple(sorted(self._handlers.values(), key=lambda handler: handler.order))
+
+    @property
+    def planned(self) -> tuple[Handler, ...]:
+        """Those of all ranks, in order: the same on each of them, also where one has been disabled on this rank alone."""
+        return tuple(sorted((*self._handlers.values(), *self._elsewhere), key=lambda handler: handler.order))
 
     def watch(self, watcher: Receiver) -> None:
         """Let the tracer see each firing, before every plugin; it is in no plan, so a sealed bus allows it."""

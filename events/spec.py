@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from .marks import Kind
+from .ranks import On
 
 Event = TypeVar("Event")
 Value = TypeVar("Value")
@@ -28,6 +29,8 @@ class SignalSpec:
     """One sentence for `run.py events`."""
     where: Where = "training"
     pace: Pace = "step"
+    main_only: bool = False
+    """Of several processes only the main one fires it, since it is about something that is done once."""
 
     kind = "notification"
 
@@ -55,6 +58,8 @@ class Notification(SignalSpec, Generic[Event]):
     """Async handlers are allowed, since the payload holds host values only."""
     coalesced: bool = False
     """An event that still waits for an async handler is replaced by the next: only the newest matters."""
+    ranks: On = "main"
+    """Where its handlers run when they do not say."""
     on_failure: Literal["policy", "raise", "continue"] = "policy"
     """`policy`: the plugin's `on_error`. `raise`: always. `continue`: every handler is called and failures are logged."""
 

@@ -14,11 +14,19 @@ Type checkers read `subscribe.pyi` in place of this file, which knows what a han
 from collections.abc import Callable
 
 from .marks import DEFAULT_PRIORITY, Handler, Mark, marker
+from .ranks import On
 
 
-def on(signal: str, *, priority: int = DEFAULT_PRIORITY) -> Callable[[Handler], Handler]:
-    """Look on: the method takes the event and returns nothing. It may be `async` where the catalogue allows it."""
-    return marker(Mark(kind="notification", signal=signal, priority=priority))
+def on(
+    signal: str, *, priority: int = DEFAULT_PRIORITY, ranks: On | None = None, collective: bool = False
+) -> Callable[[Handler], Handler]:
+    """Look on: the method takes the event and returns nothing. It may be `async` where the catalogue allows it.
+
+    Where several processes train one run, ``ranks="main"`` is for what happens once, such as writing a file, and
+    ``ranks="all"`` for what each of them must do, such as changing its modules; left out: as the catalogue says, which
+    is main for all but the signals that hand out modules. `collective` says that it waits for the other ranks.
+    """
+    return marker(Mark(kind="notification", signal=signal, priority=priority, ranks=ranks, collective=collective))
 
 
 def transform(

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from core.tags import joined, parts_of, without_mark
+from core.sources.tags import joined, parts_of, without_mark
 from events import Plugin, PluginSettings, transform
 from events.payloads import SampleContext
 

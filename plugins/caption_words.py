@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from core.tags import tags_of
+from core.sources.tags import tags_of
 from events import Plugin, PluginSettings, TextFile, transform
 from events.payloads import SampleContext
 

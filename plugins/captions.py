@@ -6,7 +6,7 @@ from random import Random
 
 from pydantic import Field, PositiveInt
 
-from core.tags import joined, parts_of, without_mark
+from core.sources.tags import joined, parts_of, without_mark
 from events import Plugin, PluginSettings, transform
 from events.payloads import SampleContext
 

@@ -31,6 +31,8 @@ class Ema(Plugin):
     runs inside the closed step, as a hook on the optimizer, and does not count steps that were skipped for not being
     finite. Previews, exports and, unless told otherwise, validation use the mean; training does not.
 
+    With several processes each keeps the same mean, and the main one's is saved.
+
     It takes as much memory as the trained weights, on their device; or twice that on the host, where the weights are
     copied behind each update and taken into the mean before the next, or before the mean is used. Both give the same
     mean.
@@ -98,21 +100,21 @@ class Ema(Plugin):
         if self._copy is not None and (taken := self._copy.arrived()) is not None:
             self._take_in(taken)
 
-    @on("export.start", priority=10)
-    @on("preview.start", priority=10)
+    @on("export.start", priority=10, ranks="all")
+    @on("preview.start", priority=10, ranks="all")
     def swap_in(self, event: PreviewStart | ExportStart) -> None:
         if not self._is_swapped:
             self._exchange()
 
-    @on("validation.start", priority=10)
+    @on("validation.start", priority=10, ranks="all")
     def swap_in_to_validate(self, event: ValidationStart) -> None:
         if self.settings.validation and not self._is_swapped:
             self._exchange()
 
-    @on("checkpoint.start", priority=0)
-    @on("validation.end", priority=90)
-    @on("export.end", priority=90)
-    @on("preview.end", priority=90)
+    @on("checkpoint.start", priority=0, ranks="all")
+    @on("validation.end", priority=90, ranks="all")
+    @on("export.end", priority=90, ranks="all")
+    @on("preview.end", priority=90, ranks="all")
     def swap_out(self, event: PreviewEnd | ExportEnd | ValidationEnd | CheckpointStart) -> None:
         """Also before a checkpoint: after a preview that a plugin's error cut short, it saves what was trained."""
         if self._is_swapped:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from core.amount import Amount, Within, drawn, in_training_only, is_random
+from core.config.amount import Amount, Within, drawn, in_training_only, is_random
 from events import Plugin, PluginSettings, transform
 from events.payloads import SampleContext
 from events.plugin import Subscription

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from core.control_files import FOLDER, forget, hand_over
-from core.keyboard import Keyboard, terminal_of_input
+from core.outside.keyboard import Keyboard, terminal_of_input
+from core.run_folder.control_files import FOLDER, forget, hand_over
 from events import Plugin, PluginSettings, on
 from events.control import Control
 from events.payloads import Progress, RunClose, RunStart

@@ -21,8 +21,8 @@ class KeepBest(Plugin):
         self._control = Control()
         self._best: int | None = None
         """Step of the checkpoint that stays."""
-        self._awaited: int | None = None
-        """Step of the best loss, whose checkpoint was asked for."""
+        self._awaited: list[int] = []
+        """Steps of losses that were the best, whose checkpoints were asked for and are not known to be whole."""
 
     @on("run.start")
     def begin(self, event: RunStart) -> None:
@@ -38,23 +38,24 @@ class KeepBest(Plugin):
             raise ValueError(f"there is no validation set {name!r}; measured are {', '.join(event.losses)}")
         step, _ = event.best(name)
         if step == event.step and step > 0:
-            self._awaited = step
+            self._awaited.append(step)
             self._control.save(reason=f"best loss on {name}", asker=self.name)
 
     @on("checkpoint.loaded")
     @on("checkpoint.saved")
     def remember(self, event: CheckpointSaved | CheckpointLoaded) -> None:
         """What was loaded had been saved, though nobody lived to hear of it."""
-        if event.step == self._awaited:
+        if event.step in self._awaited:
             self._best = event.step
+            self._awaited = [step for step in self._awaited if step > event.step]  # an older one was not written
 
     @transform("checkpoint.retention")
     def retain(self, going: tuple[int, ...], context: RetentionContext) -> tuple[int, ...]:
-        best = self._awaited if context.step == self._awaited else self._best
+        best = context.step if context.step in self._awaited else self._best
         return tuple(step for step in going if step != best)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"best": self._best, "awaited": self._awaited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._best, self._awaited = state["best"], state["awaited"]
+        self._best, self._awaited = state["best"], list(state["awaited"])

@@ -23,7 +23,7 @@ from events.payloads import (
 )
 
 if TYPE_CHECKING:
-    from core.config import Config
+    from core.config.tables import Config
 
 log = logging.getLogger("signalbox.plugins.learning_rate_finder")
 SUFFIX = "-finder"
@@ -91,8 +91,9 @@ class LearningRateFinder(Plugin):
         tables = {name: getattr(config, name).model_copy(update=keys) for name, keys in changes.items()}
         return config.model_copy(update=tables)
 
-    @on("run.start")
+    @on("run.start", ranks="all")
     def begin(self, event: RunStart) -> None:
+        """On every rank, since each of them sets its own rates."""
         self._control = event.control
         self._peak = event.config["train"]["learning_rate"]
 

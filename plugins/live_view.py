@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from core.control_files import forget, hand_over
 from core.history.recording import handler_times
+from core.run_folder.control_files import forget, hand_over
 from core.view.address import Address, new_token
 from core.view.child import ViewProcess
 from core.view.command import missing_packages
@@ -93,7 +93,9 @@ class LiveView(Plugin):
 
     @transform("metrics.record")
     def rate(self, values: dict[str, float], context: MetricsContext) -> dict[str, float]:
-        """Add the throughput while training went on, in images a second."""
+        """Add the throughput while training went on, in images a second, where it is read."""
+        if not self.ranks.is_main:
+            return values
         rate = self._throughput.take(values, monotonic())
         return values if rate is None else {**values, RATE: round(rate, 2)}
 

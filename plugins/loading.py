@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config import PluginEntry
-from core.config_file import describe_problem
-from core.installed import find_installed
+from core.attached.installed import find_installed
+from core.config.file import describe_problem
+from core.config.tables import PluginEntry
 from events.bus import Bus
 from events.errors import AttachError
 from events.plugin import Plugin, PluginTable
@@ -91,7 +91,8 @@ def build_plugin(table: PluginTable) -> Plugin:
     try:
         return kind(settings, name=table.name)
     except (Exception, SystemExit) as error:
-        raise AttachError((f"plugins[{table.position}] {table.use} cannot be made: {error!r}",)) from error
+        said = str(error) if isinstance(error, ModuleNotFoundError) else repr(error)
+        raise AttachError((f"plugins[{table.position}] {table.use} cannot be made: {said}",)) from error
 
 
 def with_files(table: PluginTable, plugin: Plugin) -> PluginTable:

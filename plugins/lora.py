@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from core.weight_files import adapter_problem
+from core.weights.files import adapter_problem
 from events import Plugin, PluginSettings, build, on, transform
 from events.payloads import ExportContext, ExportWrite, ModelContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from core.adapters import LowRank
+    from core.weights.adapters import LowRank
 
 ATTENTION = tuple(
     f"*.{name}"
@@ -64,7 +64,7 @@ class Lora(Plugin):
         """Raises ValueError for modules that are not trained, and for patterns that match no layer."""
         from peft import inject_adapter_in_model
 
-        from core.rng import seeded_initialisation
+        from core.compute.rng import seeded_initialisation
 
         self._adapted = self.settings.modules or context.trained
         if strange := [name for name in self._adapted if name not in context.trained]:
@@ -98,7 +98,7 @@ class Lora(Plugin):
     def write(self, event: ExportWrite) -> None:
         from safetensors.torch import save_file
 
-        from core.adapters import diffusers_tensors, kohya_tensors
+        from core.weights.adapters import diffusers_tensors, kohya_tensors
 
         adapters = {name: self._adapters_in(_on_host(event.modules[name])) for name in self._adapted}
         prefixed = [name for name in adapters if type(event.modules[name]).__name__ == "CLIPTextModel"]
@@ -113,7 +113,7 @@ class Lora(Plugin):
 
     def _adapters_in(self, tensors: "Mapping[str, Tensor]") -> "dict[str, LowRank]":
         """By layer; every rank has the same scale."""
-        from core.adapters import LowRank
+        from core.weights.adapters import LowRank
 
         down, up, magnitude = (f".lora_{part}.{NAME}.weight" for part in ("A", "B", "magnitude_vector"))
         scale = (self.settings.alpha or self.settings.rank) / self.settings.rank
@@ -127,7 +127,7 @@ class Lora(Plugin):
 
     def _choose(self, modules: "Mapping[str, nn.Module]") -> dict[str, list[str]]:
         """The layers that are adapted, by module."""
-        from core.adapters import layer_paths
+        from core.weights.adapters import layer_paths
 
         paths = {name: list(layer_paths(modules[name])) for name in self._adapted}
         everything = [path for each in paths.values() for path in each]
@@ -164,7 +164,7 @@ class Lora(Plugin):
         self, path: Path, modules: "Mapping[str, nn.Module]", layers: Mapping[str, Iterable[str]], context: ModelContext
     ) -> None:
         """Raises ValueError for a file of other layers or ranks."""
-        from core.adapters import read_adapters
+        from core.weights.adapters import read_adapters
 
         for name, found in read_adapters(path, layers, context.names).items():
             for layer_path, adapter in found.items():

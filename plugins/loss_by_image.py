@@ -5,16 +5,19 @@ import json
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from itertools import chain, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from core.picture_losses import Tally, Typical, Verdict, judge
+from core.history.picture_losses import Tally, Typical, Verdict, judge
 from events import Plugin, PluginSettings, build, on
 from events.payloads import (
     Batch,
+    CheckpointStart,
     DataReady,
     EpochEnd,
     Item,
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("signalbox.plugins.loss_by_image")
 PLACES = 1 << 14
-"""Losses that the device holds at once; of a step with more, the last of them count."""
+"""Losses that the device holds at once; of a step with more, the last batches of them count."""
+Row = tuple[Any, ...]
+"""(place, name, share, loss) or (place, name, share, loss, loss with another caption) of a sample."""
 
 
 class LossByImage(Plugin):
@@ -55,7 +60,8 @@ class LossByImage(Plugin):
     other pictures say otherwise can be found. In three runs of `examples/mislabelled.py`, with six wrong captions among
     sixty of ten kinds, the first six pictures held five, three and two of them, and by `loss` alone one, two and two;
     with sixty different captions it was one. At the end it writes `loss_by_image.html`, `.csv` and `.json` into the run's
-    folder.
+    folder. With several processes the main one gathers what all of them have drawn, in the order of one that had drawn it
+    all.
     """
 
     class Settings(PluginSettings):
@@ -99,23 +105,40 @@ class LossByImage(Plugin):
 
         return recorded
 
-    @on("step.end")
+    @on("step.end", ranks="all", collective=True)
     def gather(self, event: StepEnd) -> None:
-        """Enqueue only; with a comparison, two forward passes a batch."""
-        assert self._tape is not None
+        """Enqueue only; with a comparison, two forward passes a batch, in lockstep as many on each rank."""
         every = self.settings.compare_every_steps
-        names = [name for batch in event.batches for name in _captioned(batch)][-PLACES:]
-        self._waiting.append(Draws(names, self._tape.newest(len(names))))
-        if every and event.step % every == 0:
-            self._waiting += [self._compare(batch, event) for batch in event.batches if len(batch.captions) > 1]
+        self._waiting += self._read_tape(event)
+        if not every or event.step % every:
+            return
+        for number, batch in self._numbered(event):
+            if len(batch.captions) > 1 or event.live.lockstep:
+                self._waiting.append(self._compare(batch, event, number))
+        for batch in event.stand_ins if event.live.lockstep else ():
+            self._compare(batch, event, 0)  # for the others' sake
 
-    def _compare(self, batch: Batch, event: StepEnd) -> "Draws":
+    def _read_tape(self, event: StepEnd) -> "Iterator[Draws]":
+        """The losses of the step itself. Those that this rank went through in another's stead lie behind them."""
+        assert self._tape is not None
+        left = sum(len(batch.sample_ids) for batch in (*event.batches, *event.stand_ins))
+        for number, batch in self._numbered(event):
+            count, behind = len(batch.sample_ids), left - len(batch.sample_ids)
+            if left <= PLACES:
+                yield Draws((event.step, 0, number), _captioned(batch), self._tape.newest(count, behind=behind))
+            left = behind
+
+    def _numbered(self, event: StepEnd) -> Iterator[tuple[int, Batch]]:
+        """This rank's batches with their numbers among those of the step on all ranks, which are dealt one by one."""
+        return ((self.ranks.rank + place * self.ranks.count, batch) for place, batch in enumerate(event.batches))
+
+    def _compare(self, batch: Batch, event: StepEnd, number: int) -> "Draws":
         """Each sample with its own caption, and with that of another in the batch, at the same noise."""
         import torch
 
         assert self._tape is not None
         count = len(batch.captions)
-        shift = 1 + event.step % (count - 1)
+        shift = 1 + event.step % max(count - 1, 1)
         captions = [*batch.captions[-shift:], *batch.captions[:-shift]]
         other = replace(
             batch,
@@ -125,33 +148,50 @@ class LossByImage(Plugin):
         own, others = event.live.measure(batch, event.step), event.live.measure(other, event.step)
         differs = [own != caption for own, caption in zip(batch.captions, captions, strict=True)]
         names = [name if differs else None for name, differs in zip(_captioned(batch), differs, strict=True)]
-        return Draws(names, torch.stack((self._tape.newest(count)[0], own.float(), others.float())))
+        place = (event.step, 1, number)
+        return Draws(place, names, torch.stack((self._tape.newest(count)[0], own.float(), others.float())))
 
-    @on("metrics.ready")
+    @on("metrics.ready", ranks="all", collective=True)
     def read(self, event: MetricsReady) -> None:
-        """Send what has been gathered to the host, and take in what has arrived; waits for nothing."""
+        """Send what has been gathered to the host, and take in what has arrived.
+
+        Alone it waits for nothing. With several processes all of them take in what was sent at the report before, which has
+        long arrived: so that each comes with the same steps.
+        """
+        if self.ranks.count > 1:
+            self._take_in_all()
+            self._send()
+            return
         self._send()
         while self._post and self._post[0].is_there():
-            self._take_in(self._post.popleft())
+            self._take_in(self._post.popleft().rows())
+
+    @on("checkpoint.start", ranks="all", collective=True)
+    @on("run.end", ranks="all", collective=True)
+    def bring_together(self, event: CheckpointStart | RunEnd) -> None:
+        """Waits for the device, so that nothing is on its way."""
+        self._send()
+        self._take_in_all()
+
+    @on("epoch.end", ranks="all", collective=True)
+    def bring_together_now_and_then(self, event: EpochEnd) -> None:
+        if self._is_due(event):
+            self._send()
+            self._take_in_all()
 
     @on("epoch.end")
     def report_now_and_then(self, event: EpochEnd) -> None:
-        """Of what has reached the host."""
-        every = self.settings.every_epochs
-        if every and (event.epoch + 1) % every == 0:
+        if self._is_due(event):
             self._report(event.run, event.step)
 
     @on("run.end")
     def report(self, event: RunEnd) -> None:
-        """Waits for the device."""
-        self._read_all()
         self._report(event.run, event.step)
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Waits for the device, so that nothing is on its way."""
+        """All is here by `checkpoint.start`, which goes before."""
         import torch
 
-        self._read_all()
         numbers = torch.tensor([astuple(tally) for tally in self._pictures.values()], dtype=torch.float64)
         return {"pictures": list(self._pictures), "numbers": numbers, "typical": self._typical.means}
 
@@ -162,19 +202,27 @@ class LossByImage(Plugin):
         self._pictures = {name: Tally(*numbers) for name, numbers in rows}
         self._typical.means = [list(each) for each in state["typical"]]
 
+    def _is_due(self, event: EpochEnd) -> bool:
+        every: int = self.settings.every_epochs
+        return every > 0 and (event.epoch + 1) % every == 0
+
     def _send(self) -> None:
         if self._waiting:
             self._post.append(Letter(self._waiting))
             self._waiting = []
 
-    def _read_all(self) -> None:
-        self._send()
-        while self._post:
-            self._post[0].wait()
-            self._take_in(self._post.popleft())
+    def _take_in_all(self) -> None:
+        """What was sent on any rank, in the order in which one process would have drawn it. A collective."""
+        for letter in self._post:
+            letter.wait()
+        own = [row for letter in self._post for row in letter.rows()]
+        self._post.clear()
+        found = self.ranks.gather(own) if self.ranks.count > 1 else [own]
+        if self.ranks.is_main:
+            self._take_in(sorted(chain.from_iterable(found), key=itemgetter(0)))
 
-    def _take_in(self, letter: "Letter") -> None:
-        for name, share, *losses in letter.rows():
+    def _take_in(self, rows: Iterable[Row]) -> None:
+        for _, name, share, *losses in rows:
             if name is None or share < self.settings.noise_from or not all(0 < loss < math.inf for loss in losses):
                 continue
             tally = self._pictures.setdefault(name, Tally())
@@ -184,7 +232,7 @@ class LossByImage(Plugin):
                 tally.add(self._typical.standardised(share, math.log(losses[0])))
 
     def _report(self, run: RunInfo, step: int) -> None:
-        from core.report.suspects import Shown, write_suspects
+        from core.history.suspects import Shown, write_suspects
 
         items = {item.id: item for item in self._items if item.id in self._pictures}
         verdicts = judge({name: self._pictures[name] for name in items}, self.settings.flag_from)
@@ -212,6 +260,8 @@ class LossByImage(Plugin):
 class Draws:
     """Some samples with their numbers on the device."""
 
+    place: tuple[int, int, int]
+    """Step, 0 for losses and 1 for comparisons, and the batch's number in the step."""
     names: "list[str | None]"
     """Ids of the items; None for a sample that is no evidence."""
     numbers: "Tensor"
@@ -226,7 +276,7 @@ class Letter:
 
         self._sent: torch.cuda.Event | None = None
         if draws[0].numbers.is_cuda:
-            draws = [Draws(each.names, _copied(each.numbers)) for each in draws]
+            draws = [replace(each, numbers=_copied(each.numbers)) for each in draws]
             self._sent = torch.cuda.Event()
             self._sent.record()
         self._draws = draws
@@ -238,10 +288,9 @@ class Letter:
         if self._sent is not None:
             self._sent.synchronize()
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """(name, share, loss) or (name, share, loss, loss with another caption) of each sample."""
+    def rows(self) -> Iterator[Row]:
         for each in self._draws:
-            yield from zip(each.names, *each.numbers.tolist(), strict=True)
+            yield from zip(repeat(each.place, len(each.names)), each.names, *each.numbers.tolist(), strict=True)
 
 
 class Tape:
@@ -262,11 +311,14 @@ class Tape:
         self._numbers.index_copy_(1, places, torch.stack((t.float() / self._timesteps, losses.float())))
         self._written.add_(len(losses))
 
-    def newest(self, count: int) -> "Tensor":
-        """(2, count): share of the timesteps and loss of the last that were written, also when a step was taken twice."""
+    def newest(self, count: int, *, behind: int = 0) -> "Tensor":
+        """(2, count): share of the timesteps and loss of the last that were written, also when a step was taken twice.
+
+        `behind` are those written after them, which are left out.
+        """
         import torch
 
-        places = (self._written - count + torch.arange(count, device=self._written.device)) % PLACES
+        places = (self._written - behind - count + torch.arange(count, device=self._written.device)) % PLACES
         return self._numbers.index_select(1, places)
 
 

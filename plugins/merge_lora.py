@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from core.weight_files import adapter_problem
+from core.weights.files import adapter_problem
 from events import Plugin, PluginSettings, build
 from events.payloads import ModelContext
 
@@ -36,7 +36,7 @@ class MergeLora(Plugin):
         """Raises ValueError for a file of other layers, or whose matrices do not fit."""
         import torch
 
-        from core.adapters import layer_paths, read_adapters
+        from core.weights.adapters import layer_paths, read_adapters
 
         layers = {name: list(layer_paths(module)) for name, module in modules.items()}
         for name, found in read_adapters(self.settings.file, layers, context.names).items():

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from core.growing_file import append, rewrite
+from core.log.growing_file import append, rewrite
 from events import Plugin, PluginSettings, on
 from events.payloads import CheckpointLoaded, MetricsReady, RunStart, ValidationEnd
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from core.growing_file import append, rewrite
+from core.log.growing_file import append, rewrite
 from events import Plugin, on
 from events.payloads import CheckpointLoaded, MetricsReady, RunStart, ValidationEnd
 

@@ -25,7 +25,8 @@ class Monitor(Plugin):
     """Add `system/...` to the reports: of this run's processes, of the machine, and of the GPU that it trains on.
 
     `system/cpu_percent` (100 is one core) and `system/memory_gib` are of the run with its loader workers, pages that they
-    share counted in each; `system/memory_percent` is how full the machine's memory is. On CUDA
+    share counted in each; `system/memory_percent` is how full the machine's memory is. With several processes it is the
+    main one, its workers and its GPU. On CUDA
     `system/cuda_allocated_gib`, `system/cuda_reserved_gib` and `system/cuda_peak_gib` are what torch knows without asking
     the device, and where `nvidia-ml-py` is installed, `system/gpu_percent`, `system/gpu_celsius` and `system/gpu_watts`.
     """
@@ -54,11 +55,11 @@ class Monitor(Plugin):
 
     @transform("metrics.record")
     def add(self, values: dict[str, float], context: MetricsContext) -> dict[str, float]:
-        """A machine that does not tell is no reason to stop."""
+        """A machine that does not tell is no reason to stop. With several processes nobody reads what the others would add."""
         import psutil
 
         now = monotonic()
-        if now - self._read_at < self.settings.seconds:
+        if not self.ranks.is_main or now - self._read_at < self.settings.seconds:
             return values
         passed, self._read_at = now - self._read_at, now
         with suppress(psutil.Error, OSError):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from events import Plugin, PluginSettings
 from events.attach import source_of
@@ -35,6 +35,7 @@ from events.payloads import (
     StepStart,
 )  # fmt: skip
 from events.plugin import Subscription
+from events.ranks import On
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,6 +104,10 @@ class SaveArguments(FolderArguments):
 class BasePlugin(Plugin):
     """Override any of these; what is not overridden is not subscribed and costs nothing."""
 
+    runs_on: ClassVar[On | None] = None
+    """Of several processes those that the methods which look on run on, `main` or `all`; None: as each signal has it, which
+    is main for all but `on_model_load`."""
+
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
         if settings is not None or not hasattr(self, "settings"):
             super().__init__(settings, name=name)
@@ -167,8 +172,9 @@ class BasePlugin(Plugin):
             raise AttachError(tuple(problems))
         for name in written:
             hook = HOOKS[name]
+            ranks = self.runs_on if isinstance(hook, Look) else None
             yield Subscription(
-                mark=Mark(kind=hook.kind, signal=hook.signal),
+                mark=Mark(kind=hook.kind, signal=hook.signal, ranks=ranks),
                 method=hook.handler(self, getattr(self, name)),
                 written=getattr(type(self), name),
                 label=f"{type(self).__name__}.{name}",

@@ -25,7 +25,7 @@ class PreviewEvolution(Plugin):
             return
         from PIL import Image
 
-        from core.grid import labelled_grid
+        from core.preview.grid import labelled_grid
 
         folder = event.run.folder / "previews"
         steps = evenly([step for step in _steps_in(folder) if step <= event.step], self.settings.rows)

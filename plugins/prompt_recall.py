@@ -27,7 +27,8 @@ class PromptRecall(Plugin):
     Nearest is by Euclidean distance between latents, among all training pictures of the previews' shape; a picture
     with the same caption counts as its own. Chance is what picking a training picture blindly would give. It measures
     memorising, not quality. The result is logged and written to `<run>/prompt_recall.json`. It waits for the device,
-    and renders with the weights of the previews, so with those of an averaging plugin where there is one.
+    and renders with the weights of the previews, so with those of an averaging plugin where there is one. Several
+    processes render a share of the captions each.
     """
 
     class Settings(PluginSettings):
@@ -43,27 +44,45 @@ class PromptRecall(Plugin):
     def __init__(self, settings: PluginSettings | None = None, *, name: str = "") -> None:
         super().__init__(settings, name=name)
         self._transparent = "white"
+        self._measured: tuple[Sequence[Item], Sequence[Item], Sequence[Item]] | None = None
+        """What is compared, whose captions were rendered, and what is nearest to each, in a round that is to be told of."""
 
-    @on("run.start")
+    @on("run.start", ranks="all")
     def note_background(self, event: RunStart) -> None:
         """Transparent pictures are compared over the colour that they are trained on."""
         self._transparent = event.config.get("data", {}).get("transparent", self._transparent)
 
-    @on("preview.end", priority=20)
+    @on("preview.end", priority=20, ranks="all", collective=True)
     def measure(self, event: PreviewEnd) -> None:
         if event.reason not in self.settings.when or not event.paths:  # without a path, rendering failed
             return
         like = event.prompts[0]
         items = [item for item in event.items if _has_shape(item, like.width, like.height)]
         if not items:
-            log.info("no training picture has the previews' shape, so prompt recall is not measured")
+            if self.ranks.is_main:
+                log.info("no training picture has the previews' shape, so prompt recall is not measured")
             return
         chosen = _spread(items, self._count(event.reason))
-        prompts = tuple(self._prompt(item, like, number) for number, item in enumerate(chosen))
-        renderings = _encoded(event.sampler.render(prompts), event.sampler)
-        pictures = _encoded((self._picture(item, like) for item in items), event.sampler)
-        nearest = [items[place] for place in nearest_places(renderings, pictures)]
-        self._tell(event, items, chosen, nearest)
+        prompts = [self._prompt(item, like, number) for number, item in enumerate(chosen)]
+        first, apart = (0, 1) if event.sampler.lockstep else (self.ranks.rank, self.ranks.count)
+        found = self.ranks.gather(self._nearest(tuple(prompts[first::apart]), items, like, event.sampler))
+        nearest = [items[found[number % apart][number // apart]] for number in range(len(chosen))]
+        self._measured = items, chosen, nearest
+
+    @on("preview.end", priority=20)
+    def tell(self, event: PreviewEnd) -> None:
+        """By itself, so that a disk that is full is no reason to end the run."""
+        measured, self._measured = self._measured, None
+        if measured is not None:
+            self._tell(event, *measured)
+
+    def _nearest(self, prompts: tuple[Prompt, ...], items: Sequence[Item], like: Prompt, sampler: Sampler) -> list[int]:
+        """Of each prompt, rendered, the place of the item whose picture is nearest. Waits for the device."""
+        if not prompts:
+            return []
+        renderings = _encoded(sampler.render(prompts), sampler)
+        pictures = _encoded((self._picture(item, like) for item in items), sampler)
+        return nearest_places(renderings, pictures)
 
     def _count(self, reason: str) -> int:
         at_start: int | None = self.settings.count_at_start

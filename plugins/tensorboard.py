@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep, time
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -69,7 +70,7 @@ class TensorBoard(Plugin):
         import numpy
         from PIL import Image
 
-        from core.grid import labelled_grid
+        from core.preview.grid import labelled_grid
 
         shown = zip(event.prompts, event.paths, strict=False)  # fewer paths than prompts when rendering failed
         cells = [(Image.open(path), prompt.text, bool(prompt.note)) for prompt, path in shown]
@@ -102,6 +103,7 @@ class TensorBoard(Plugin):
     def _open(self) -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter
 
+        _wait_for_a_later_name(self._folder)
         try:
             writer = SummaryWriter(str(self._folder), purge_step=self._first_step, flush_secs=30)
         except OSError as error:
@@ -109,3 +111,12 @@ class TensorBoard(Plugin):
             raise
         self._failure = None
         return writer
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Readers take the files in the order of their names, which begin with the second in which they were opened.
+
+    Two of one second would be in the order of process and count, as text: the later one has to be of a later second.
+    """
+    while list(folder.glob(f"events.out.tfevents.{int(time()):010d}.*")):
+        sleep(0.05)

@@ -15,8 +15,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.growing_file import rewrite
-from core.run_command import run_command
+from core.log.growing_file import rewrite
+from core.outside.run_command import run_command
 from events import Plugin, PluginSettings, on, transform
 from events.control import Control
 from events.payloads import CheckpointLoaded, CheckpointSaved, ExportEnd, RetentionContext, RunError, RunInfo, RunStart

@@ -11,9 +11,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.discord_message import message
-from core.http_post import Payload, RateLimited, json_payload, multipart_payload, post, split_address
-from core.redaction import BY_LOOKS, Redactor
+from core.log.redaction import BY_LOOKS, Redactor
+from core.outside.discord_message import message
+from core.outside.http_post import Payload, RateLimited, json_payload, multipart_payload, post, split_address
 from events import Notification, Plugin, PluginSettings, in_thread, on
 from events.payloads import (
     CheckpointSaved,

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from core.growing_file import rewrite
-from core.redaction import Redactor
+from core.log.growing_file import rewrite
+from core.log.redaction import Redactor
 from events import Plugin, PluginSettings, on
 from events.control import Control
 from events.disk import OncePerMinute

@@ -1,16 +1,16 @@
 """The one command that checks everything, and the only one that decides: format, lint, types, imports, tests.
 
-The tests run as two halves beside each other, the trainer's and all others, since whole runs use one core; what looks at
-runs from outside is with the others. Words behind
-the command go to pytest, which then runs once.
+The tests run in as many processes as there are cores, each with one thread, in an order that was drawn once, so that the
+same code has the same answer; `python -m tests --randomly-seed=N` has another. What they leave behind, in the folder for
+temporary files or in the tree, is a failure too. Words that are no options go to pytest alone, which then runs in one process.
 """
 
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 ROOT = Path(__file__).parent.parent
 CHECKS = (
@@ -19,10 +19,11 @@ CHECKS = (
     ("types", ("mypy",)),
     ("imports", ("lint-imports",)),
 )
-HALVES = (
-    ("tests/core", "--ignore=tests/core/history", "--ignore=tests/core/view"),
-    ("--ignore-glob=tests/core/test_*.py",),
-)
+ORDER = "--randomly-seed=425692370"
+EXPECTED = ("torchinductor_", "hypothesis", "torchelastic_", "pymp-")
+"""What libraries keep for all processes, the folder that torchrun leaves after each launch, and sockets to the loader
+processes of a trainer that a test has killed."""
+IN_PARALLEL = ("-n", "logical", "--dist", "loadfile")  # the tests of a file share what they set up
 
 
 def main() -> int:
@@ -40,21 +41,31 @@ def main() -> int:
 
 
 def run_tests(words: Sequence[str]) -> bool:
-    """Whether a test failed. The second half is shown once the first has ended."""
-    if words:
-        return bool(subprocess.run(program(("pytest", *words)), cwd=ROOT, check=False).returncode)
-    first, second = (program(("pytest", *half)) for half in HALVES)
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile() as output:
-        beside = subprocess.Popen(second, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=alone)
-        try:
-            failed = bool(subprocess.run(first, cwd=ROOT, check=False, env=alone).returncode)
-            failed |= bool(beside.wait())
-        finally:
-            beside.kill()
-        output.seek(0)
-        print(output.read().decode(errors="replace"), flush=True)
-    return failed
+    """Whether a test failed, or left something. Words of a user come last, and so do they count."""
+    environment = {"PYTEST_DEBUG_TEMPROOT": gettempdir(), **os.environ}  # what failed tests have made stays
+    if all(word.startswith("-") for word in words):
+        words = (*IN_PARALLEL, ORDER, *words)
+        environment["OMP_NUM_THREADS"] = "1"
+    tree = files_in_the_tree()
+    with TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True) as temporary:
+        Path(temporary).chmod(0o755)  # for tests that are another user meanwhile
+        environment["TMPDIR"] = temporary
+        done = subprocess.run(program(("pytest", *words)), cwd=ROOT, check=False, env=environment)
+        left = sorted({name for name in os.listdir(temporary) if not name.startswith(EXPECTED)})
+    left += sorted(files_in_the_tree() - tree)
+    if left:
+        print(f"== left behind: {', '.join(left)}", flush=True)
+    return bool(done.returncode or left)
+
+
+def files_in_the_tree() -> set[str]:
+    """Those that are not of the commit, git's ignored ones among them. None where there is no git."""
+    status = ("git", "status", "--porcelain", "--ignored", "--untracked-files=all")
+    try:
+        done = subprocess.run(status, cwd=ROOT, check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        return set()
+    return {line for line in done.stdout.splitlines() if "__pycache__" not in line}
 
 
 def program(command: Sequence[str]) -> list[str]:

@@ -4,37 +4,70 @@ import gc
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(gettempdir()) / "hypothesis"))  # and not in the tree
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says on the terminal that it has found no other
 
 import pytest
 from hypothesis import settings
 
-from tests.small_runs import CONFIG, NAMES, PICTURES, ROOT, STARTER, Run, sets
+from tests.small_runs import CONFIG, NAMES, PICTURES, STARTER, Run, sets
+from tests.warm import run_py
 
-settings.register_profile("untimed", deadline=None)  # no test depends on how fast the machine is
-settings.load_profile("untimed")
+settings.register_profile("the same", deadline=None, derandomize=True)  # on a slow machine, and in every run
+settings.load_profile("the same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nobody's seeding is called between tests: that of an installed library would import it, and torch with it."""
+    config.option.randomly_reset_seed = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A command line that ran in a test's own process has set it for all that are started from there."""
+    os.environ.pop("PYTHONSAFEPATH", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What tests have printed and logged travels between processes, which halves of characters cannot."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter model with a UNet and a text encoder so small that a step takes milliseconds."""
-    from diffusers import UNet2DConditionModel
+    """The starter model with parts so small that a step takes milliseconds."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     shutil.copytree(STARTER, folder)
     UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1, cross_attention_dim=16,
-        attention_head_dim=8, norm_num_groups=4,
+        sample_size=8, block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",),
+        mid_block_type=None, up_block_types=("UpBlock2D",), layers_per_block=1, cross_attention_dim=16, attention_head_dim=8,
+        norm_num_groups=4,
     ).save_config(folder / "unet")  # fmt: skip
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        vae = AutoencoderKL(
+            sample_size=32, block_out_channels=(4, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, norm_num_groups=4, latent_channels=4,
+            mid_block_add_attention=False, scaling_factor=0.56393,
+        )  # fmt: skip
+        means, logarithms = vae.quant_conv.weight.chunk(2)  # as those of a trained one: of unit variance, and certain
+        means.mul_(10)
+        logarithms.zero_()
+        vae.quant_conv.bias.copy_(torch.tensor([0.0] * 4 + [-10.0] * 4))
+        vae.save_pretrained(folder / "vae")
     config = CLIPTextConfig.from_pretrained(folder / "text_encoder")
     config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads = 16, 32, 1, 2
     config.save_pretrained(folder / "text_encoder")
@@ -53,11 +86,20 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@cache
-def leave_libraries_to_rest() -> None:
-    """Take what has been imported out of the garbage collector's rounds, which each run ends with."""
-    gc.collect()
-    gc.freeze()
+class Rest:
+    """Takes what stays in memory out of the garbage collector's rounds, which each run ends with."""
+
+    RUNS = 10
+    """After so many it looks at everything again, for what has become garbage meanwhile."""
+    _count = 0
+
+    @classmethod
+    def after_a_run(cls) -> None:
+        if cls._count % cls.RUNS == 0:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+        cls._count += 1
 
 
 @pytest.fixture
@@ -79,8 +121,8 @@ def write_config(tmp_path: Path, model_folder: Path, picture_folder: Path) -> Ca
 def train(write_config: Callable[..., Path]) -> Callable[..., Run]:
     """Train in this process, as `run.py train` does: `train("train.steps=3", plugins="...")`."""
     import run
-    from core.run_folder import find_run
-    from core.session import Session, configure
+    from core.run.session import Session, configure
+    from core.run_folder.folder import find_run
 
     def execute(
         *overrides: str,
@@ -98,7 +140,7 @@ def train(write_config: Callable[..., Path]) -> Callable[..., Run]:
             config, bus, source, folder, accept_data_change=accept_data_change, profiled_steps=profiled_steps
         )  # fmt: skip
         outcome = session.execute()
-        leave_libraries_to_rest()
+        Rest.after_a_run()
         return Run(folder=outcome.folder, exit_code=outcome.exit_code, bus=bus, spent=outcome.spent.seconds())
 
     return execute
@@ -110,18 +152,7 @@ def run_command(write_config: Callable[..., Path]) -> Callable[..., Run]:
 
     def execute(*overrides: str, plugins: str = "", arguments: Sequence[str] = (), name: str = "test") -> Run:
         path = write_config(plugins)
-        command = [sys.executable, str(ROOT / "run.py"), "train", str(path), *sets(overrides), *arguments]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # set by `main`
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            start_new_session=True,
-        )
+        done = run_py("train", str(path), *sets(overrides), *arguments)
         return Run(folder=path.parent / "runs" / name, exit_code=done.returncode, output=done.stdout + done.stderr)
 
     return execute

@@ -17,6 +17,11 @@ TAKE_THE_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR))
 """A program that leads a session has the first terminal that it opens."""
 
 
+def without_a_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """That of the test's own terminal, which would count before the real one's."""
+    return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Terminal:
     """One, with a program in it."""
 
@@ -25,7 +30,7 @@ class Terminal:
         termios.tcsetwinsize(self._ours, size)
         self.process = subprocess.Popen(
             [sys.executable, "-c", TAKE_THE_TERMINAL, *command], stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT,
-            env={**os.environ, "TERM": "xterm-256color", **environment}, start_new_session=True,
+            env={**without_a_size(os.environ), "TERM": "xterm-256color", **environment}, start_new_session=True,
         )  # fmt: skip
         self._theirs = theirs
         self.text = ""

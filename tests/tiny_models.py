@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.families import load_data_side
 
 STARTER = Path(__file__).parent.parent / "examples" / "starter"

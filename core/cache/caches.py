@@ -5,16 +5,18 @@ A cache whose disk is full or fails is done without: the run has the same bits, 
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from events.payloads import Product
 
 from ..data.samples import Missing, Tokenize
+from ..ranks.divided import Divided
+from .division import Damaged, OutOfReach, agreed, is_first_here, machine_of
 from .latent_pass import LatentPass
 from .latents import Latents, PictureRoom
 from .parts import CacheParts, Makers, Tally
-from .store import Store, is_damage, is_out_of_reach
+from .store import Store, is_out_of_reach
 from .text import TextEmbeddings
 from .text_pass import TextPass
 
@@ -32,12 +34,16 @@ class Caches:
         self._is_given_up = False
 
     def fill(self) -> None:
-        """Encode whatever is missing. A stop that is asked for meanwhile ends the pass; the next one goes on there."""
+        """Encode whatever is missing. A stop that is asked for meanwhile ends the pass; the next one goes on there.
+
+        Waits for the other ranks, for as long as their parts take them.
+        """
         for one in self.passes:
             try:
-                _whole(one.store, one.fill)
-            except (sqlite3.Error, OSError) as error:
-                _do_without(one, error)
+                self._fill_whole(one)
+            except OutOfReach as error:
+                one.give_up()
+                log.warning("%s", unusable_text(one.store.path, error))
 
     @property
     def passes(self) -> "tuple[LatentPass | TextPass, ...]":
@@ -72,6 +78,21 @@ class Caches:
             log.warning("%s", unusable_text(self._parts.config.cache.dir, error))
         return not self._is_given_up
 
+    def _fill_whole(self, one: "LatentPass | TextPass") -> None:
+        """Fill a store; one that SQLite finds damaged is set aside and made anew."""
+        crew = self._parts.crew
+
+        def set_aside(damaged: Damaged, work: Divided) -> None:
+            if is_first_here(crew) and machine_of(crew) in damaged.machines:
+                one.store.set_aside()
+
+        try:
+            one.fill()
+        except Damaged as damaged:
+            agreed(crew, "leaving a damaged cache", lambda work: one.store.close())
+            agreed(crew, "setting aside of a damaged cache", partial(set_aside, damaged))
+            one.fill()
+
     def close(self) -> None:
         self._latent_pass.store.close()
         self._text_pass.store.close()
@@ -83,22 +104,3 @@ def store_path(folder: Path, product: Product) -> Path:
 
 def unusable_text(place: Path, error: BaseException) -> str:
     return f"{place} cannot be written: {error}; training goes on without what is missing there, and encodes it in each step"
-
-
-def _do_without(one: "LatentPass | TextPass", error: Exception) -> None:
-    """Go on without a cache that cannot be filled. Raises the error when it is none of the disk's."""
-    if not is_out_of_reach(error):
-        raise error
-    one.give_up()
-    log.warning("%s", unusable_text(one.store.path, error))
-
-
-def _whole(store: Store, fill: Callable[[], None]) -> None:
-    """Fill a store; one that SQLite finds damaged is set aside and made anew."""
-    try:
-        fill()
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        store.set_aside()
-        fill()

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -12,41 +13,41 @@ import torch
 from torch import Tensor
 
 from events.catalogue import SAMPLE_CROP, SAMPLE_IMAGE, SAMPLE_PIXELS
+from events.payloads import SampleKey
 
 from ..data.maker import SampleMaker
 from ..data.workers import Workers
-from ..encoding import encode_pictures
 from ..errors import DataError
+from ..families.parts.encoding import encode_pictures
+from ..log.lines import DATA_LOG
+from ..ranks.crew import Value
+from ..ranks.divided import Divided
 from .chance import some_keys, watch
+from .division import LeftToChance, ReadsMore, agreed, is_first_here, is_own
 from .fingerprint import transforms_before
 from .keys import Recipe, module_identity
 from .latents import Latents, Made, PictureRoom, about, all_results, entry_of
 from .parts import (
     RANDOM_FIELDS,
     CacheParts,
-    LeftToChance,
     Makers,
     Tally,
     begin,
     chance_text,
+    compared,
     end,
+    until_stopped,
     variations_of,
     why_random,
 )
 from .store import Store
 
 log = logging.getLogger("signalbox.cache")
+of_data = logging.getLogger(DATA_LOG)
+"""Which every rank shows, as each has pictures of its own to name."""
 WRITTEN_AT_ONCE = 64
 TOLD_EVERY_SECONDS = 10.0
 Row = tuple[bytes, Mapping[str, Tensor], Mapping[str, Any]]
-
-
-class ReadsMore(Exception):
-    """A transform before the encoder reads something of a sample that the keys do not hold yet."""
-
-    def __init__(self, fields: frozenset[str]) -> None:
-        self.fields = fields
-        super().__init__(", ".join(sorted(fields)))
 
 
 @dataclass(slots=True)
@@ -62,19 +63,19 @@ class LatentPass:
 
     def settle(self) -> bool:
         """Decide which data sets can be cached, and say why others cannot; returns whether any can."""
-        family = self.parts.family
-        encoder = f"{module_identity(family.modules[family.image_encoder])} fp32 {self.parts.device.device.type}"
         self.latents.clear()
+        found = agreed(self.parts.crew, "looking at how pictures are made", lambda work: self._look())
         for name, maker in self.makers.items():
-            why_not = self._settle(name, maker, encoder)
+            why_not = next((one[name]["why_not"] for one in found if one[name]["why_not"]), "")
             if why_not:
                 log.warning("latents of %s are not cached: %s", name or "the training pictures", why_not)
+            else:
+                self._take(name, maker, {known for one in found for known in one[name]["fields"]})
         return bool(self.latents)
 
     def fill(self) -> None:
-        """Encode what is missing of what can be cached."""
-        if self.settle():
-            self.store.remove_unreadable()
+        """Encode what is missing of what can be cached, each rank its part."""
+        self.settle()
         while self.latents:
             try:
                 self._pass()
@@ -120,27 +121,34 @@ class LatentPass:
             if total and perf_counter() - told > TOLD_EVERY_SECONDS:
                 log.info("latents: %d of %d encoded", tally.encoded, total)
                 told = perf_counter()
-            if self.parts.control.is_asked("stop"):
-                break
         for alike in waiting.values():
             rows += self._encode_alike(name, alike, tally)
         self.store.write(rows)
 
-    def _settle(self, name: str, maker: SampleMaker, encoder: str) -> str:
-        """Take a data set's latents into the cache, or say why they cannot be."""
+    def _look(self) -> Value:
+        """By data set, why it cannot be cached, or what its transforms read of a sample beyond the picture."""
+        family = self.parts.family
+        encoder = f"{module_identity(family.modules[family.image_encoder])} fp32 {self.parts.device.device.type}"
+        return {name: self._look_at(name, maker, encoder) for name, maker in self.makers.items()}
+
+    def _look_at(self, name: str, maker: SampleMaker, encoder: str) -> Value:
         for item in maker.items:
             if key := maker.settings.random_choices(item):
-                return f"{key} draws anew each time a picture is shown; say data.variations = N to have N results"
+                why_not = f"{key} draws anew each time a picture is shown; say data.variations = N to have N results"
+                return {"why_not": why_not, "fields": []}
         seen = watch(maker, some_keys(maker), PictureRoom(maker).__getitem__)
         if why_not := why_random(seen):
-            return why_not
+            return {"why_not": why_not, "fields": []}
         recipe = self.recipes[name] = self._recipe(maker, encoder)
-        known = frozenset(self.store.note(f"fields {recipe.key.hex()}") or ())
+        known = frozenset(self.store.note(_note_of(recipe.key)) or ())
+        return {"why_not": "", "fields": sorted(known | seen.read)}
+
+    def _take(self, name: str, maker: SampleMaker, fields: Iterable[str]) -> None:
+        """Take a data set's latents into the cache."""
         self.latents[name] = Latents(
-            store=self.store, recipe_key=recipe.key, fields=tuple(sorted(known | seen.read)),
+            store=self.store, recipe_key=self.recipes[name].key, fields=tuple(sorted(fields)),
             variations=variations_of(maker, SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_PIXELS),
         )  # fmt: skip
-        return ""
 
     def _recipe(self, maker: SampleMaker, encoder: str) -> Recipe:
         data, counts = maker.settings.data, variations_of(maker, SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_PIXELS).counts
@@ -153,23 +161,43 @@ class LatentPass:
 
     def _take_in(self, fields: frozenset[str]) -> None:
         for name, one in self.latents.items():
-            wider = tuple(sorted({*one.fields, *fields}))
-            self.store.set_note(f"fields {one.recipe_key.hex()}", wider)
-            self.latents[name] = replace(one, fields=wider)
+            self.latents[name] = replace(one, fields=tuple(sorted({*one.fields, *fields})))
+        if is_first_here(self.parts.crew):
+            for one in self.latents.values():
+                self.store.set_note(_note_of(one.recipe_key), one.fields)
 
     def _pass(self) -> None:
-        begun = perf_counter()
-        comparison, tally = begin(self.parts, "latents", self.store, self.needed(), self.recipe, self.makers)
+        begun, crew = perf_counter(), self.parts.crew
+        found = agreed(crew, "looking into the cache of pictures", self._compare)
+        tally = begin(self.parts, "latents", [one for one in found if one])
+        tally.add(agreed(crew, "encoding of pictures", partial(self._encode_own, tally.missing)))
+        end(self.parts, "latents", tally, begun)
+
+    def _compare(self, work: Divided) -> Value:
+        """Before anything is encoded, on one process of each machine."""
+        if not is_first_here(self.parts.crew):
+            return {}
+        self.store.remove_unreadable()
+        return compared(self.store, work.over(self.needed()), self.recipe, self.makers)
+
+    def _encode_own(self, total: int, work: Divided) -> Value:
+        """What is missing and falls to this process; returns what was done. `total` is missing on all."""
+        tally, crew = Tally(), self.parts.crew
         for name, one in self.latents.items():
-            maker = self.makers[name]
-            keys = all_results(maker, one.variations)
-            missing = (key for key in keys if not self.store.holds(one.key_at(maker, key)))
-            workers = Workers(PictureRoom(maker), maker.settings.data)
+            workers = Workers(PictureRoom(self.makers[name]), self.makers[name].settings.data)
             try:
-                self.encode(name, workers.over(missing), tally, comparison.missing)
+                made = until_stopped(self.parts, work.over(workers.over(self._missing(name, one))))
+                self.encode(name, made, tally, -(-total // crew.count))
             finally:
                 workers.close()
-        end(self.parts, "latents", tally, begun)
+        return {"encoded": tally.encoded, "unreadable": tally.unreadable}
+
+    def _missing(self, name: str, one: Latents) -> Iterator[SampleKey]:
+        maker, crew = self.makers[name], self.parts.crew
+        for place in all_results(maker, one.variations):
+            key = one.key_at(maker, place)
+            if is_own(crew, key) and not self.store.holds(key):
+                yield place
 
     def _encode_alike(self, name: str, alike: list[Made], tally: Tally) -> list[Row]:
         made = [(one, one.encodable) for one in alike if one.encodable is not None]
@@ -185,7 +213,7 @@ class LatentPass:
         """Name a picture that is not cached. Raises DataError where the first ends the run."""
         if self.parts.config.data.on_bad == "stop":
             raise DataError(f"{path}: {reason}; data.on_bad = 'stop'")
-        log.warning("set aside: %s: %s", path, reason)
+        of_data.warning("set aside: %s: %s", path, reason)
 
     def _row(self, name: str, made: Made, entry: Mapping[str, Tensor]) -> Row:
         maker = self.makers[name]
@@ -198,3 +226,8 @@ class LatentPass:
             raise LeftToChance(drawn)
         if not made.read <= set(self.latents[name].fields):
             raise ReadsMore(made.read)
+
+
+def _note_of(recipe_key: bytes) -> str:
+    """Under which a store remembers what transforms read of a sample beyond its picture."""
+    return f"fields {recipe_key.hex()}"

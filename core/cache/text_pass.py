@@ -3,16 +3,30 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from time import perf_counter
 
 from events.catalogue import SAMPLE_CAPTION
 
 from ..data.samples import Tokenize
-from ..encoding import encode_captions
+from ..families.parts.encoding import encode_captions
+from ..ranks.crew import Value
+from ..ranks.divided import Divided
 from .chance import some_keys, watch
+from .division import LeftToChance, agreed, is_first_here, is_own
 from .keys import Recipe, module_identity
-from .parts import CacheParts, LeftToChance, Makers, begin, chance_text, end, variations_of, why_random
+from .parts import (
+    CacheParts,
+    Makers,
+    begin,
+    chance_text,
+    compared,
+    end,
+    until_stopped,
+    variations_of,
+    why_random,
+)
 from .store import Store
 from .text import TextEmbeddings, all_captions
 
@@ -33,7 +47,8 @@ class TextPass:
 
     def settle(self) -> bool:
         """Decide whether captions can be cached, and say why not."""
-        if why_not := self._why_not():
+        found = agreed(self.parts.crew, "looking at how captions are made", lambda work: self._why_not())
+        if why_not := next(filter(None, found), ""):
             log.warning("text is not cached: %s", why_not)
             return False
         self._recipe = self._make_recipe()
@@ -41,7 +56,7 @@ class TextPass:
         return True
 
     def fill(self) -> None:
-        """Encode what is missing, if captions can be cached."""
+        """Encode what is missing, if captions can be cached, each rank its part."""
         if not self.settle():
             return
         try:
@@ -101,24 +116,39 @@ class TextPass:
         )  # fmt: skip
 
     def _pass(self) -> None:
-        begun, missing = perf_counter(), dict[bytes, str]()
+        begun, crew, own = perf_counter(), self.parts.crew, dict[bytes, str]()
+        found = agreed(crew, "looking into the cache of captions", partial(self._compare, own))
+        tally = begin(self.parts, "text", [one for one in found if one])
+        tally.add(agreed(crew, "encoding of captions", partial(self._encode_own, own)))
+        end(self.parts, "text", tally, begun)
+
+    def _compare(self, own: dict[bytes, str], work: Divided) -> Value:
+        """Before anything is encoded, on one process of each machine; `own` takes in what falls to this one, by key."""
         beside = Store(self.store.path)  # a second connection, to look things up while the first takes the keys in
 
         def keys() -> Iterator[bytes]:
-            for key, caption in self._captions():
-                if key not in missing and not beside.holds(key):
-                    missing[key] = caption
+            for key, caption in work.over(self._captions()):
+                if is_own(self.parts.crew, key) and key not in own and not beside.holds(key):
+                    own[key] = caption
                 yield key
 
         try:
-            _, tally = begin(self.parts, "text", self.store, keys(), self.recipe, self.makers)
+            if is_first_here(self.parts.crew):
+                return compared(self.store, keys(), self.recipe, self.makers)
+            for _ in keys():
+                pass
+            return {}
         finally:
             beside.close()
-        captions = iter(missing.values())
-        while (some := tuple(islice(captions, ENCODED_AT_ONCE))) and not self.parts.control.is_asked("stop"):
+
+    def _encode_own(self, own: dict[bytes, str], work: Divided) -> Value:
+        """Returns how many were encoded."""
+        captions, encoded = iter(own.values()), 0
+        chunks = iter(lambda: tuple(islice(captions, ENCODED_AT_ONCE)), ())
+        for some in until_stopped(self.parts, work.over(chunks)):
             self.encode(some)
-            tally.encoded += len(some)
-        end(self.parts, "text", tally, begun)
+            encoded += len(some)
+        return {"encoded": encoded}
 
     def _captions(self) -> Iterator[tuple[bytes, str]]:
         assert self.text is not None

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,8 @@ def write(folder: Path, step: int, contents: Contents) -> Path:
     os.makedirs(folder, mode=0o700, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
     try:
+        if contents.parts is not None:
+            contents.parts.write(building)
         _fill(building, contents)
         target = commit(building, folder / f"{manifest.PREFIX}{step:08d}", step, contents)
     except BaseException:
@@ -42,10 +44,11 @@ def write(folder: Path, step: int, contents: Contents) -> Path:
 
 def commit(building: Path, target: Path, step: int, contents: Contents) -> Path:
     """Flush every file, write the manifest, flush the folder, rename, flush the parent. Nobody else renames."""
-    files = {}
+    files = dict(contents.parts.facts) if contents.parts is not None else {}
     for path in sorted(building.iterdir()):
         flush(path)
-        files[path.name] = manifest.facts_of(path)
+        if path.name not in files:  # else as the process that wrote it says
+            files[path.name] = manifest.facts_of(path)
     _write_text(building / manifest.NAME, manifest.make(step, files, contents.facts))
     flush(building / manifest.NAME)
     flush(building)
@@ -69,15 +72,23 @@ def set_aside(path: Path) -> Path:
 def require_numbers(contents: Contents) -> None:
     """Raises NonFiniteError when a tensor holds NaN, or a weight infinity."""
     for group, tensors in contents.tensors.items():
-        for name, tensor in tensors.items():
-            if not tensor.is_floating_point():
-                continue
-            wrong = tensor.isnan().any() if group != "weights" else ~tensor.isfinite().all()
-            if bool(wrong):
-                raise NonFiniteError(
-                    f"no checkpoint was written: {name} in {group} is not finite. The last checkpoint stands; lower"
-                    " train.learning_rate, or look at the plugins that change weights or keep copies of them"
-                )
+        if problem := number_problem({f"{group}/{name}": tensor for name, tensor in tensors.items()}):
+            raise NonFiniteError(problem)
+
+
+def number_problem(tensors: Mapping[str, Tensor]) -> str:
+    """Which of the tensors, by "file/name", holds NaN, or is a weight with infinity; empty for none."""
+    for place, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        group, _, name = place.partition("/")
+        wrong = tensor.isnan().any() if group != "weights" else ~tensor.isfinite().all()
+        if bool(wrong):
+            return (
+                f"no checkpoint was written: {name} in {group} is not finite. The last checkpoint stands; lower"
+                " train.learning_rate, or look at the plugins that change weights or keep copies of them"
+            )
+    return ""
 
 
 def difference(target: Path, contents: Contents) -> str | None:

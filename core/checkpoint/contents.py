@@ -4,15 +4,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli
 import torch
 from torch import Tensor
 
-from ..config_file import NO_TOML
+from ..config.file import NO_TOML
 from ..errors import CheckpointError
 from .manifest import NAME
+from .reading import Like, StoredTensors, read_whole
+
+if TYPE_CHECKING:
+    from .parts import Parts
+
+SHAPES = "shards"
+"""The JSON that says of which shape tensors are that several processes wrote in parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +32,21 @@ class Contents:
     texts: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the manifest says of the run beside step and files."""
+    parts: "Parts | None" = None
+    """This process's part of tensors that are divided among several, and the way to write it with the others."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files, in order."""
         tensors, jsons = (f"{name}.safetensors" for name in self.tensors), (f"{name}.json" for name in self.jsons)
-        return tuple(sorted((*tensors, *jsons, *self.texts, NAME)))
+        parts = () if self.parts is None else self.parts.facts
+        return tuple(sorted((*tensors, *jsons, *self.texts, *parts, NAME)))
 
     @property
     def bytes(self) -> int:
         """Of the tensors, which are nearly all of it."""
-        return sum(tensor.nbytes for group in self.tensors.values() for tensor in group.values())
+        whole = sum(tensor.nbytes for group in self.tensors.values() for tensor in group.values())
+        return whole + (0 if self.parts is None else self.parts.bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,35 +57,22 @@ class Checkpoint:
     step: int
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """Raises CheckpointError for a file that is there and cannot be read; a file of a newer schema may be absent."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def tensors(self, name: str, like: Like = read_whole) -> dict[str, Tensor]:
+        """Those of a name, however many processes wrote them; `like` says which are wanted in part.
 
-        path = self.path / f"{name}.safetensors"
-        if not path.exists():
-            return {}
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{path} is no whole .safetensors file ({error}); use --fresh to start anew"
-            ) from None
+        Raises CheckpointError for a file that is there and cannot be read; a file of a newer schema may be absent.
+        """
+        with self._stored(name) as stored:
+            return stored.read(like)
 
     def shapes(self, name: str) -> dict[str, Tensor]:
         """As `tensors`, of tensors that have a shape and no values (on torch's meta device), of which only the header is read."""
-        from safetensors import SafetensorError, safe_open
+        with self._stored(name) as stored:
+            return {key: torch.empty(shape, device="meta") for key, shape in stored.shapes().items()}
 
-        path = self.path / f"{name}.safetensors"
-        if not path.exists():
-            return {}
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}  # noqa: SIM118  # no mapping
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{path} is no whole .safetensors file ({error}); use --fresh to start anew"
-            ) from None
+    def _stored(self, name: str) -> StoredTensors:
+        shapes = self.json(SHAPES)["tensors"] if (self.path / f"{SHAPES}.json").exists() else {}
+        return StoredTensors(self.path, name, shapes)
 
     def json(self, name: str) -> Any:
         path = self.path / f"{name}.json"

@@ -76,10 +76,14 @@ class CheckpointFolder:
     def save(self, step: int, contents: Contents, going: Sequence[int] = ()) -> Path:
         """Write, read back, then let those of the steps `going` go. A whole checkpoint of this step is left as it is."""
         target = self.folder / f"{manifest.PREFIX}{step:08d}"
-        self._tidy()
-        if manifest.problem_with(target) is None:
-            return target
-        write(self.folder, step, contents)
+        try:
+            self._tidy()
+            if manifest.problem_with(target) is None:
+                return target
+            write(self.folder, step, contents)
+        finally:
+            if contents.parts is not None:
+                contents.parts.call_off()
         for old in going:
             remove(self.folder / f"{manifest.PREFIX}{old:08d}")
         return target

@@ -87,6 +87,10 @@ class Writer:
 
     def _write(self, job: Job) -> Path:
         job.arrived()
+        parts = job.contents.parts
+        if parts is not None and not parts.is_main:
+            parts.contribute()
+            return self.folder.folder
         return self.folder.save(job.step, job.contents, job.going)
 
 

@@ -8,23 +8,24 @@ from collections.abc import Iterator
 
 from events.bus import Bus
 
+from ..attached.checks import plugin_problems
 from ..checkpoint.contents import Checkpoint
-from ..config import Config, PluginSource
+from ..config.tables import Config, PluginSource
 from ..errors import ConfigError
-from ..plugin_checks import plugin_problems
-from ..run_folder import RunFolder, current_folder, find_run
+from ..run_folder.folder import RunFolder, current_folder, find_run
 from .data import look_at_data
 from .findings import Findings
 from .model import Built, look_at_model
 from .places import look_at_disk, look_at_places
+from .processes import look_at_processes
 from .resuming import compare_data, compare_settings, compare_weights, try_states
 from .settings import look_at_device, look_at_optimizer, look_at_previews, look_at_run
 
 
-def check(config: Config, bus: Bus, plugins: PluginSource) -> Iterator[str]:
+def check(config: Config, bus: Bus, plugins: PluginSource, *, processes: int = 1) -> Iterator[str]:
     """Yield a line for each thing that is in order; raises ConfigError with everything that is not.
 
-    `config` is as `configure` of core/session.py returned it.
+    `config` is as `configure` of core/run/session.py returned it; so many `processes` would train.
     """
     found = Findings()
     found.problems += plugin_problems(bus)
@@ -35,7 +36,7 @@ def check(config: Config, bus: Bus, plugins: PluginSource) -> Iterator[str]:
         folder = find_run(config, fresh=False)
     try:
         with found.looking():
-            _look(config, bus, plugins, folder, found)
+            _look(config, bus, plugins, folder, found, processes)
     finally:
         bus.close()
     if found.problems:
@@ -43,7 +44,9 @@ def check(config: Config, bus: Bus, plugins: PluginSource) -> Iterator[str]:
     yield from found.lines
 
 
-def _look(config: Config, bus: Bus, plugins: PluginSource, folder: RunFolder | None, found: Findings) -> None:
+def _look(
+    config: Config, bus: Bus, plugins: PluginSource, folder: RunFolder | None, found: Findings, processes: int
+) -> None:
     """`folder` is None where its checkpoints cannot be used, which has been told."""
     goes_on = folder is not None and folder.status == "unfinished"
     checkpoint = folder.checkpoint if folder is not None and goes_on else None
@@ -58,6 +61,8 @@ def _look(config: Config, bus: Bus, plugins: PluginSource, folder: RunFolder | N
     for look in (look_at_optimizer, look_at_previews):
         with found.looking():
             look(config, found)
+    with found.looking():
+        look_at_processes(config, processes, built, found)
     look_at_places(config, found)
     if folder is not None:
         with found.looking():

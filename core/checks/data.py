@@ -7,7 +7,7 @@ from events.bus import Bus
 from events.catalogue import DATA_READY
 from events.errors import PluginError
 
-from ..config import Config, ModelTable, PluginSource
+from ..config.tables import Config, ModelTable, PluginSource
 from ..data.table import ItemTable
 from ..errors import DataError
 from ..report.effects import Effects
@@ -38,7 +38,8 @@ def _tell(survey: Survey, found: Findings) -> None:
     listed = "".join(f"\n          set aside: {problem}" for problem in aside)
     found.say(
         "data",
-        f"{len(items)} pictures, {sets.without_caption} without a caption{others}, {len(aside)} set aside{listed}",
+        f"{len(items)} {'picture' if len(items) == 1 else 'pictures'}, {sets.without_caption} without a caption{others},"
+        f" {len(aside)} set aside{listed}",
     )
 
 

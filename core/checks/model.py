@@ -11,15 +11,17 @@ from events.catalogue import BUILD_SCHEDULE
 from events.errors import PluginError
 from events.payloads import ModelContext, ParameterGroup, StepParts
 
-from ..building import build_trained
-from ..config import Config, ModelTable
+from ..config.tables import Config, ModelTable
 from ..families import find_family, load_without_weights, name_of, require_exportable, trained_modules
-from ..learning_rate import learning_rate_factor
-from ..objective import compose_objective
-from ..optimisation import make_optimizer
+from ..ranks.arithmetic import Sizes
 from ..report.survey import run_info
-from ..run_folder import current_folder
-from ..trained_weights import expected_bytes, trained_weights
+from ..resuming.trained_weights import expected_bytes, trained_weights
+from ..run.building import build_trained
+from ..run_folder.folder import current_folder
+from ..step.learning_rate import learning_rate_factor
+from ..step.objective import compose_objective
+from ..step.optimizer import make_optimizer
+from ..weights.export import DTYPES
 from .findings import Findings
 
 
@@ -30,6 +32,7 @@ class Built:
     weights: Mapping[str, Tensor]
     """By the names that they have in checkpoints."""
     checkpoint_bytes: int
+    sizes: Sizes
 
 
 def look_at_model(config: Config, table: ModelTable, bus: Bus, found: Findings) -> Built | None:
@@ -55,7 +58,19 @@ def look_at_model(config: Config, table: ModelTable, bus: Bus, found: Findings) 
     optimizer = make_optimizer(tuple(map(_stand_in, groups)), config.train)
     weights = trained_weights({name: family.modules[name] for name in context.trained})
     found.say("model", f"{named}: {_counted(groups)}")
-    return Built(weights=weights, checkpoint_bytes=expected_bytes(weights, optimizer, groups))
+    expected = expected_bytes(weights, optimizer, groups)
+    modules = [family.modules[name] for name in context.trained]
+    sizes = _sizes(modules, groups, DTYPES[table.dtype], expected - sum(tensor.nbytes for tensor in weights.values()))
+    return Built(weights=weights, checkpoint_bytes=expected, sizes=sizes)
+
+
+def _sizes(
+    modules: Sequence[nn.Module], groups: Sequence[ParameterGroup], kept_in: torch.dtype, state_bytes: int
+) -> Sizes:
+    """`kept_in` is the type of weights that are not trained."""
+    trained = sum(weight.numel() for group in groups for weight in group.parameters.values())
+    frozen = sum(weight.numel() for module in modules for weight in module.parameters()) - trained
+    return Sizes(trained=trained, frozen=frozen, frozen_bytes=frozen * kept_in.itemsize, state_bytes=state_bytes)
 
 
 def _needs_values(cause: BaseException | None) -> bool:

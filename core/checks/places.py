@@ -8,8 +8,8 @@ from pathlib import Path
 from ..cache.caches import store_path
 from ..cache.store import WAIT_SECONDS
 from ..checkpoint.writer import free_bytes, room_problem
-from ..config import Config
-from ..run_folder import current_folder
+from ..config.tables import Config
+from ..run_folder.folder import current_folder
 from .findings import Findings
 
 LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})

@@ -11,16 +11,16 @@ from events.bus import Bus
 from events.catalogue import CATALOGUE, CHECKPOINT_LOADED, RUN_CONFIGURE
 
 from ..checkpoint.contents import Checkpoint
-from ..config import Config
-from ..config_file import to_toml
+from ..config.changes import change_lines, differences, refuse_unsafe
+from ..config.file import to_toml
+from ..config.tables import Config
 from ..data.identity import changes
 from ..data.table import ItemTable
 from ..errors import DataError
-from ..packing import TENSOR, unpack
-from ..plugin_states import load_state
-from ..run_state import DATA, PLUGINS, STATE, WEIGHTS, change_of_data, in_words
-from ..settings_changes import change_lines, differences, refuse_unsafe
-from ..trained_weights import require_same_weights
+from ..resuming.packing import TENSOR, unpack
+from ..resuming.plugin_states import load_state
+from ..resuming.run_state import DATA, PLUGINS, STATE, WEIGHTS, change_of_data, in_words
+from ..resuming.trained_weights import require_same_weights
 from .findings import Findings
 
 BEFORE = frozenset(spec.name for spec in CATALOGUE[: CATALOGUE.index(CHECKPOINT_LOADED)]) - {RUN_CONFIGURE.name}

@@ -1,15 +1,15 @@
 """Keys of the config that only a look at libraries, files or the run's folder can judge."""
 
-from ..config import Config
-from ..device import require_device
+from ..compute.device import require_device
+from ..config.tables import Config
 from ..errors import ConfigError
 from ..families import load_data_side
-from ..fused_backward import fused_backward_problems
 from ..history.reading import is_locked
-from ..optimisation import optimizer_problems
-from ..prompts import read_prompts, setting_problems
-from ..run_folder import RunFolder
-from ..run_lock import held_text
+from ..preview.prompts import read_prompts, setting_problems
+from ..run_folder.folder import RunFolder
+from ..run_folder.lock import held_text
+from ..step.fused_backward import fused_backward_problems
+from ..step.optimizer import optimizer_problems
 from .findings import Findings
 
 

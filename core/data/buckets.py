@@ -10,7 +10,7 @@ import numpy
 
 from events.payloads import SampleKey
 
-from ..config import DataTable
+from ..config.tables import DataTable
 from ..errors import ConfigError
 from .table import ItemTable, mapped
 

@@ -8,7 +8,7 @@ import multiprocessing
 from multiprocessing import forkserver
 from typing import Any
 
-from ..config import DataTable
+from ..config.tables import DataTable
 
 NEEDED = ("torch", "PIL.Image", "transformers.tokenization_utils_tokenizers", "core.data.samples", "core.data.worker")
 """Modules that workers import; one that is not to be found is left to the worker. Those of others come first: they are

@@ -1,13 +1,13 @@
 """Batches in the order of the plan, made by worker processes that outlive the epoch."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from events.bus import Bus
 from events.payloads import Batch, SampleKey
 
-from ..config import DataTable
+from ..config.tables import DataTable
 from ..errors import DataError
 from .failures import LoadFailure, raise_failure
 from .samples import Missing, Result, SampleRoom
@@ -34,7 +34,7 @@ class Loader:
     """Reason by path of the files that others stood in for."""
     _workers: "Workers[Keys, Result] | None" = None
 
-    def batches(self, plan: Sequence[Keys]) -> Iterator[Batch]:
+    def batches(self, plan: Iterable[Keys]) -> Iterator[Batch]:
         """The plan's batches, in order.
 
         Raises PluginError or DataError for what failed while a batch was made, naming the plugin or the file.

@@ -15,11 +15,12 @@ from torch import Tensor
 from events.bus import Bus, Tally
 from events.catalogue import SAMPLE_CAPTION, SAMPLE_CROP, SAMPLE_IMAGE, SAMPLE_PIXELS, SAMPLE_SETTINGS
 from events.payloads import Crop, Item, SampleContext, SampleKey, SampleSettings
+from events.ranks import ALONE, Ranks
 from events.watchdog import Running
 
-from ..config import DataTable, PluginSource
+from ..attached.guards import handler_guards
+from ..config.tables import DataTable, PluginSource
 from ..errors import DataError
-from ..guards import handler_guards
 from ..pictures.facts import FileFacts
 from ..pictures.images import Box, Picture, corner, crop_box, mask_values, read_picture, resize, to_pixels
 from .buckets import Geometry, Size
@@ -45,6 +46,8 @@ class MakerSettings:
     guard_plugins: bool = False
     slow_seconds: Mapping[str, float] = field(default_factory=dict)
     trace: Path | None = None
+    ranks: Ranks = ALONE
+    """What plugins are told of the processes of the run, of which this one belongs to one."""
     validation: bool = False
     """Without augmentation and dropout: centre crop, no mirroring, no handler that is `training_only`."""
 
@@ -129,7 +132,7 @@ class SampleMaker:
     def bus(self) -> Bus:
         """This process's own, with plugins built here."""
         if self._bus is None:
-            bus, settings = Bus(running=self._running), self.settings
+            bus, settings = Bus(running=self._running, ranks=self.settings.ranks), self.settings
             plugins = self.plugins.build(self.plugins.tables, self.plugins.folder)
             bus.attach(plugins, where=("worker",), validation=settings.validation)
             if settings.time_plugins:

@@ -14,7 +14,9 @@ from .maker import NOWHERE
 from .worker import work
 
 log = logging.getLogger("signalbox.data")
-STACK_SECONDS = 1.0
+QUIET_SECONDS = 0.2
+"""Without another piece of a stack, after which it is whole."""
+STACK_SECONDS = 5.0
 """How long a worker may take to say what it is doing."""
 STACK_LINES = 12
 
@@ -85,7 +87,10 @@ def stack_of(worker: Worker, seconds: float) -> str:
     """The innermost calls of the worker's main thread as it wrote them, waited for so long; empty when it wrote nothing."""
     if not wait([worker.stacks], seconds):
         return ""
-    text = os.read(worker.stacks.fileno(), 1 << 16).decode("utf-8", "replace")
+    told = os.read(worker.stacks.fileno(), 1 << 16)
+    while wait([worker.stacks], QUIET_SECONDS) and (more := os.read(worker.stacks.fileno(), 1 << 16)):
+        told += more  # it is written piece by piece
+    text = told.decode("utf-8", "replace")
     threads = [block for block in text.split("\n\n") if "most recent call first" in block]
     lines = threads[-1].splitlines()[1 : STACK_LINES + 1] if threads else []
     return ", most recent call first:\n  " + "\n  ".join(line.strip() for line in lines) if lines else ""

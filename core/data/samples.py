@@ -14,9 +14,9 @@ from events.catalogue import BATCH_HOST
 from events.payloads import STAND_IN, Batch, BatchContext, Item, SampleKey, SampleSettings
 from events.randomness import Streams
 
+from ..compute.tensors import on_tensors
 from ..errors import DataError
 from ..pictures.files import reason_of
-from ..tensors import on_tensors
 from .failures import LoadFailure, failure_of
 from .maker import NOWHERE, SampleMaker
 from .padding import without_padding

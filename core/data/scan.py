@@ -7,8 +7,9 @@ from pathlib import Path
 
 from events.payloads import Item, Mask
 
-from ..config import DataTable
+from ..config.tables import DataTable
 from ..errors import DataError
+from ..invocation import typed
 from ..pictures.facts import FileFacts, facts_of
 from ..pictures.headers import Examined, Header, HeaderCache, examine_files
 from ..pictures.images import EXTENSIONS
@@ -69,7 +70,7 @@ def scan(
     total = len(table) + len(problems)
     if not table or len(problems) > data.most_bad * total:
         listed = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-        rest = f"\n  and {len(problems) - SHOWN} more; `python run.py data` lists all" if len(problems) > SHOWN else ""
+        rest = f"\n  and {len(problems) - SHOWN} more; `{typed('data')}` lists all" if len(problems) > SHOWN else ""
         raise DataError(
             f"{len(problems)} of {total} files in {where} cannot be used, more than {data.bad_key} allows:{listed}{rest}"
         )

@@ -12,9 +12,10 @@ from events.bus import Bus
 from events.catalogue import DATA_ITEMS, DATA_READY
 from events.payloads import DataContext, DataReady, Item, RunInfo
 
-from ..config import Config
+from ..config.tables import Config
 from ..errors import ConfigError, DataError
 from ..families import DataSide
+from ..invocation import typed
 from ..pictures.facts import FileFacts
 from ..pictures.headers import HeaderCache
 from ..sources.found import Problem
@@ -24,7 +25,7 @@ from .split import held_out, require_disjoint
 from .table import ItemTable
 from .words import look_at_words
 
-log = logging.getLogger("signalbox.data")
+log = logging.getLogger("signalbox.data.scan")
 HELD_OUT = "held_out"
 """The validation set that `validation.fraction` holds out."""
 
@@ -111,7 +112,15 @@ def prepare_sets(found: FoundSets, side: DataSide, config: Config, bus: Bus, run
     problems = (*found.problems, *too_small)
     counts = count_buckets(training)
     shown = ", ".join(f"{width}x{height}: {count}" for (width, height), count in counts.items())
-    log.info("%d pictures in %d buckets (%s), %d set aside", len(training.items), len(counts), shown, len(problems))
+    log.info(
+        "%d %s in %d %s (%s), %d set aside",
+        len(training.items),
+        "picture" if len(training.items) == 1 else "pictures",
+        len(counts),
+        "bucket" if len(counts) == 1 else "buckets",
+        shown,
+        len(problems),
+    )
     words = look_at_words(training.items, side)
     words.tell(side.token_limit)
     for name, one in validation.items():
@@ -207,4 +216,4 @@ def _report_problems(problems: tuple[Problem, ...]) -> None:
     for problem in problems[:SHOWN]:
         log.warning("set aside: %s", problem)
     if len(problems) > SHOWN:
-        log.warning("set aside: %d more files; `python run.py data` lists all", len(problems) - SHOWN)
+        log.warning("set aside: %d more files; `%s` lists all", len(problems) - SHOWN, typed("data"))

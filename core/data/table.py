@@ -9,6 +9,7 @@ import mmap
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -162,6 +163,14 @@ class ItemTable(Sequence[Item]):
         """The digest of the file's bytes; empty where the scan did not compute it."""
         digest = self._records["content"][index].tobytes()
         return digest if any(digest) else b""
+
+    def digest(self) -> str:
+        """Of all items in their order: ids, captions, settings, sizes and lengths of files; not of their bytes."""
+        found = blake2b(digest_size=16)
+        for part in (self.names, self.numbers):
+            found.update(numpy.ascontiguousarray(part).tobytes())
+        found.update(self._text)
+        return found.hexdigest()
 
     def facts(self, index: int) -> FileFacts:
         """What the scan knew of the item's files."""

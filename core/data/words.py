@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..families import DataSide
 from .table import ItemTable
 
-log = logging.getLogger("signalbox.data")
+log = logging.getLogger("signalbox.data.scan")
 LOOKED_AT = 10_000
 """Captions whose tokens are counted; of a larger data set, so many spread over it."""
 AT_ONCE = 1000

@@ -14,9 +14,11 @@ from multiprocessing.connection import wait
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+import torch
+
 from events.payloads import SampleKey
 
-from ..config import DataTable
+from ..config.tables import DataTable
 from ..errors import DataError
 from .failures import LoadFailure, failure_of, raise_failure
 from .fork_server import context_of
@@ -38,7 +40,7 @@ class Workers(Generic[T, R]):
     """Processes that outlive the epoch, one room in each; without any, results are made here."""
 
     def __init__(self, room: Room[T, R], settings: DataTable, *, pin_memory: bool = False) -> None:
-        """`pin_memory` has results page-locked, so that their copy to the device does not wait."""
+        """`pin_memory` has results page-locked, so that their copy to the current CUDA device does not wait."""
         self._room, self._settings, self._pin = room, settings, pin_memory
         self._workers: list[Worker] = []
         self._next = 0
@@ -110,7 +112,10 @@ class Workers(Generic[T, R]):
         self._workers = [start(self._context) for _ in range(self._settings.workers)]
         for worker in self._workers:
             send(worker, self._room)
-        self._receiver = threading.Thread(target=self._receive, name="batches from workers", daemon=True)
+        device = torch.cuda.current_device() if self._pin else None
+        self._receiver = threading.Thread(
+            target=self._receive, args=(device,), name="batches from workers", daemon=True
+        )
         self._receiver.start()
 
     def _give(self, task: T) -> int:
@@ -161,8 +166,11 @@ class Workers(Generic[T, R]):
 
     # what the receiving thread does
 
-    def _receive(self) -> None:
+    def _receive(self, device: int | None) -> None:
+        """On `device`, where results are pinned: CUDA begins each thread on device 0, which is another rank's."""
         try:
+            if device is not None:
+                torch.cuda.set_device(device)
             self._receive_all()
         except Exception as error:
             with self._news:

@@ -12,10 +12,11 @@ from events.plugin import Plugin, PluginTable
 from events.signals import Handler
 from events.spec import Build, Notification, SignalSpec, Transform
 
-from ..config import Config
+from ..config.tables import Config
 from ..errors import ConfigError
-from ..redaction import Redactor
-from ..report.document import counted
+from ..invocation import typed
+from ..log.redaction import Redactor
+from ..pages.document import counted
 from .values import settings_text, state_text
 
 Rows = tuple[tuple[str, str], ...]
@@ -43,7 +44,7 @@ def spec_named(bus: Bus, name: str) -> SignalSpec:
     if name in known:
         return known[name]
     near = get_close_matches(name, known, n=1, cutoff=0.5) or [one for one in known if one.endswith(f".{name}")][:1]
-    hint = f"did you mean {near[0]!r}?" if near else "`python run.py events` lists them"
+    hint = f"did you mean {near[0]!r}?" if near else f"`{typed('events')}` lists them"
     raise ConfigError("plan", [f"--explain  {name!r} is no signal; {hint}"])
 
 
@@ -84,6 +85,8 @@ def handler_rows(link: Link, spec: SignalSpec, config: Config, redactor: Redacto
     yield "plugin", f"{table.name}, which is {table.use}, plugins[{table.position}] of the config"
     yield "priority", _priority(link)
     yield "runs", _place(link, spec, config)
+    if ranks := _ranks(link, spec):
+        yield "ranks", ranks
     if link.mark.training_only:
         yield "validation", "goes without it (training_only)"
     if table.variations and spec.where == "worker":
@@ -147,6 +150,18 @@ def _place(link: Link, spec: SignalSpec, config: Config) -> str:
     return "in the training process, which waits for it"
 
 
+def _ranks(link: Link, spec: SignalSpec) -> str:
+    """Of several processes those that it runs on, where that is not all of them as a matter of course."""
+    if spec.main_only:
+        return "of several processes the main one alone, which is the only one to fire this"
+    if not isinstance(spec, Notification):
+        return ""
+    if link.handler.is_collective:
+        return "of several processes every one, and they wait for each other (collective)"
+    said = "" if link.mark.ranks else ", as this signal has it"
+    return f"of several processes {'every one' if link.handler.ranks == 'all' else 'the main one alone'}{said}"
+
+
 def _on_error(link: Link, spec: Notification[Any]) -> str:
     words = {
         "raise": "the run ends, with a checkpoint where it is training",
@@ -157,6 +172,8 @@ def _on_error(link: Link, spec: Notification[Any]) -> str:
         return f"{words['raise']} (always, at this signal)"
     if spec.on_failure == "continue":
         return f"{words['warn']} (always, at this signal)"
+    if link.handler.is_collective:
+        return f"{words['raise']} (always, since it is collective)"
     named = f'on_error = "{link.handler.on_error}"'
     return f"{words[link.handler.on_error]} ({named}{'' if link.table.on_error else ', by default'})"
 

@@ -14,17 +14,17 @@ from events.bus import Bus
 from events.catalogue import BATCH_HOST, DATA_ITEMS, DATA_READY, EPOCH_PLAN, RUN_CONFIGURE
 from events.signals import Handler
 
-from ..config import Config, PluginSource
+from ..attached.watch import watch
+from ..config.tables import Config, PluginSource
 from ..data.failures import LoadFailure, raise_failure
 from ..data.samples import SampleRoom
 from ..data.sets import find_sets
 from ..errors import ConfigError
-from ..report.document import counted
+from ..pages.document import counted
+from ..pages.thumbnails import picture_of
 from ..report.sheet import SIGNALS, Change, Sheet, Shown
 from ..report.survey import Survey, run_info, surveyed
-from ..report.thumbnails import picture_of
-from ..report.watch import watch
-from ..session import configure
+from ..run.session import configure
 from .steps import Rows, config_rows, item_rows, plan_rows, rows_of, value_text
 
 LOOKED_AT = 16

@@ -9,12 +9,12 @@ from events.bus import Bus
 from events.catalogue import BATCH_HOST, DATA_ITEMS, EPOCH_PLAN, RUN_CONFIGURE
 from events.spec import SignalSpec
 
-from ..config import Config, PluginSource
-from ..config_file import redactor_of
+from ..config.file import redactor_of
+from ..config.tables import Config, PluginSource
 from ..errors import CheckpointError, ConfigError
-from ..redaction import Redactor
-from ..report.document import Facts, Section
-from ..report.terminal import print_report
+from ..log.redaction import Redactor
+from ..pages.document import Facts, Section
+from ..pages.terminal import print_report
 from .chain import Link, Rows, handler_rows, links_of, signal_rows, spec_named
 from .stored import Stored, newest_states
 
@@ -81,7 +81,7 @@ def _has_example(spec: SignalSpec) -> bool:
 
 
 def _example(request: Request, config: Config, bus: Bus, plugins: PluginSource, source: str) -> "Example":
-    from ..log import configure_logging
+    from ..log.lines import configure_logging
     from .examples import Choice, example_of
 
     configure_logging("error")

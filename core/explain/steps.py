@@ -10,12 +10,12 @@ from torch import Tensor
 
 from events.payloads import Batch, Crop, Item, SampleKey, SampleSettings
 
-from ..config import Config
-from ..config_file import redactor_of
-from ..report.document import counted, on_one_line
-from ..report.watch import differs
+from ..attached.watch import differs
+from ..config.changes import differences
+from ..config.file import redactor_of
+from ..config.tables import Config
+from ..pages.document import counted, on_one_line
 from ..report.wording import wording
-from ..settings_changes import differences
 from .values import caption_text, picture_change, picture_text, pixels_change, pixels_text
 
 Rows = tuple[tuple[str, str], ...]

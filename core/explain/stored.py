@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import Config
+from ..config.tables import Config
 from ..errors import CheckpointError
-from ..redaction import Redactor
+from ..log.redaction import Redactor
 from .values import state_text
 
 
@@ -34,9 +34,9 @@ def newest_states(config: Config) -> Stored | None:
     from ..checkpoint import manifest
     from ..checkpoint.contents import Checkpoint
     from ..checkpoint.folder import CheckpointFolder
-    from ..packing import unpack
-    from ..run_folder import CHECKPOINTS, current_folder
-    from ..run_state import PLUGINS, STATE, in_words
+    from ..resuming.packing import unpack
+    from ..resuming.run_state import PLUGINS, STATE, in_words
+    from ..run_folder.folder import CHECKPOINTS, current_folder
 
     newest = next(iter(CheckpointFolder(current_folder(config) / CHECKPOINTS, 1).existing()), None)
     if newest is None:

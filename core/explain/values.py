@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from events.plugin import Plugin, PluginTable
 
-from ..config_file import toml_value
-from ..redaction import Redactor
-from ..report.document import counted, on_one_line
+from ..config.file import toml_value
+from ..log.redaction import Redactor
+from ..pages.document import counted, on_one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +58,7 @@ def picture_change(before: "Image.Image", after: "Image.Image") -> str:
 
 def pixels_text(pixels: "Tensor") -> str:
     """Of (3, H, W) in [-1, 1]."""
-    from ..report.thumbnails import picture_of
+    from ..pages.thumbnails import picture_of
 
     said = picture_text(picture_of(pixels)).replace(" RGB", "")
     return f"{said}, values from {float(pixels.min()):.2f} to {float(pixels.max()):.2f}"

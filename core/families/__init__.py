@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from events.payloads import AdapterNames, Conditioning, NoiseSchedule, Prompt
 
-from ..config import ExportTable, ModelTable
+from ..config.tables import ExportTable, ModelTable
 from ..errors import ConfigError
 from .parts.folder import ModelFolder
 from .parts.pipeline import PipelineFamily

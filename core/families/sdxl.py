@@ -12,7 +12,7 @@ from torch import Tensor
 
 from events.payloads import Conditioning
 
-from ..config import ModelTable
+from ..config.tables import ModelTable
 from .parts.clip import encode_penultimate
 from .parts.latent_unet import UNET, VAE, LatentUNet
 from .parts.ldm_clip import openai_places, openclip_places

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..report.document import Chart
-from ..report.markup import Markup, element
+from ..pages.document import Chart
+from ..pages.markup import Markup, element
 from .curves import LEAST_TO_SMOOTH, Point, Points, axis, labels, short, smoothed, thinned, ticks_between
 
 SIDE = 1000
 """Of the drawing in its own units, which are stretched."""
 TONES = 6
-"""Colours that there are; `core/report/style.py` has them as `.tone0` and so on."""
+"""Colours that there are; `core/pages/style.py` has them as `.tone0` and so on."""
 Scale = Callable[[float], float]
 """A value -> its place between the ends of an axis, in [0, 1]."""
 

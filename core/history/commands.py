@@ -13,7 +13,7 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="print a list of objects, for scripts")] = False,
 ) -> None:
     """List the runs of a folder, the newest first, and how to go on with those that are not complete."""
-    from ..report.terminal import print_report
+    from ..pages.terminal import print_report
     from . import listing
     from .places import runs_folder
 
@@ -35,7 +35,7 @@ def compare(
     ] = None,
 ) -> None:
     """Say in what two runs differ: settings, code, data, and curves to the last digit."""
-    from ..report.terminal import print_report
+    from ..pages.terminal import print_report
     from .compare_report import compare_sections, write_comparison
     from .places import find_folder
     from .reading import read_run
@@ -63,16 +63,3 @@ def report(
     path = html or folder / FILE
     write_report(read_run(folder), path)
     typer.echo(f"{path}")
-
-
-def view(
-    run: Annotated[Path, typer.Argument(help="a run's folder, whether the run goes on or is over")],
-    host: Annotated[
-        str, typer.Option(help="address to serve on; any but this machine's own is for others too")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="the next free one where it is taken; 0: any")] = 8765,
-) -> None:
-    """Show a run in a browser, from its files, until Ctrl-C."""
-    from ..view.command import view_run
-
-    view_run(run, host=host, port=port, tell=typer.echo)

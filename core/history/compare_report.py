@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..report.document import Block, Cell, Chart, Charts, Section, Table, counted, on_one_line
-from ..report.page import section_markup, write_page
-from ..settings_changes import Change
+from ..config.changes import Change
+from ..pages.document import Block, Cell, Chart, Charts, Section, Table, counted, on_one_line
+from ..pages.page import section_markup, write_page
 from .chart import Curve, line_chart
 from .comparison import MetricPair, changed_code, changed_data, changed_settings, same_until, shared_metrics
 from .curve_section import RATE, images_per_second, last_step

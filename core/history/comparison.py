@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..settings_changes import Change, differences
+from ..config.changes import Change, differences
 from .curve_section import TIME
 from .facts import Data, Session
 from .reading import VALIDATION, RunHistory

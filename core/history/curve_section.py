@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ..report.document import Block, Chart, Charts, Section, Verbatim
+from ..pages.document import Block, Chart, Charts, Section, Verbatim
 from .chart import Curve, line_chart, share_chart
 from .curves import Points, short
 from .reading import VALIDATION, RunHistory

@@ -46,6 +46,8 @@ class Handler(Facts):
     handler: str
     priority: float
     is_async: bool
+    ranks: str = ""
+    """`main` or `all` of several processes; empty in records of older versions."""
     source: str
     """`file:line`."""
 
@@ -91,7 +93,7 @@ class Session(Facts):
     beside: str = ""
     """The folder of the config's file, in which plugins are found too."""
     seconds: dict[str, float] = {}
-    """Wall time by kind, as `core.time_spent` has them."""
+    """Wall time by kind, as `core.timing.spent` has them."""
     plugins: tuple[PluginFacts, ...] = ()
     times: tuple[HandlerTime, ...] = ()
     """The dearest first."""

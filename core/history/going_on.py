@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..invocation import invocation
 from .reading import RunHistory
 from .words import command_line
 
@@ -28,7 +29,7 @@ def how_to_go_on(history: RunHistory) -> str:
         added += ["--set", f"run.dir={own.parent}"]
     if session is not None and session.command:
         return command_line([*session.command, *added], session.directory)
-    typed = command_line(["python", "run.py", "train", str(history.folder / "config.toml"), *added])
+    typed = command_line([*invocation(), "train", str(history.folder / "config.toml"), *added])
     return f"{typed}  ({UNTOLD})"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..report.document import Section, Table
+from ..pages.document import Section, Table
 from .curves import short
 from .going_on import OVER, how_to_go_on
 from .places import run_folders

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..report.document import Bars, Block, Facts, Listing, Section, Table, Verbatim, counted
-from ..report.page import section_markup, write_page
+from ..pages.document import Bars, Block, Facts, Listing, Section, Table, Verbatim, counted
+from ..pages.page import section_markup, write_page
 from .curve_section import curve_section
 from .curves import short
 from .facts import Data

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ..report.document import Strip, Thumbnail
-from ..report.thumbnails import thumbnail
+from ..pages.document import Strip, Thumbnail
+from ..pages.thumbnails import thumbnail
 from .facts import Picture, Round
 from .reading import RunHistory, round_folder
 

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ..errors import ConfigError
-from ..run_lock import LOCK
-from ..step_mark import marked_step
+from ..run_folder.lock import LOCK
+from ..run_folder.step_mark import marked_step
 from .facts import DATA, PLAN, RECORD, ROUND, SESSION, Data, Facts, Plan, Round, Session
 
 log = logging.getLogger("signalbox.run")

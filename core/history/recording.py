@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from events.bus import Bus
 from events.payloads import Prompt
 
-from ..plugin_facts import plugin_facts
-from ..redaction import Redactor
+from ..attached.facts import plugin_facts
+from ..log.redaction import Redactor
 from .facts import (
     DATA,
     PLAN,
@@ -37,7 +37,7 @@ from .facts import (
 )
 
 if TYPE_CHECKING:
-    from ..time_spent import Kind
+    from ..timing.spent import Kind
 
 log = logging.getLogger("signalbox.run")
 PACKAGES = ("signalbox", "torch", "diffusers", "transformers", "accelerate", "peft")
@@ -108,12 +108,12 @@ def planned(bus: Bus) -> Plan:
                 name=signal.name, kind=signal.spec.kind, where=signal.spec.where,
                 handlers=tuple(
                     Handler(plugin=one.plugin, handler=one.label, priority=one.priority, is_async=one.is_async,
-                            source=one.source)
-                    for one in signal.handlers
+                            ranks=one.ranks, source=one.source)
+                    for one in signal.planned
                 ),
             )
             for signal in bus.signals
-            if signal.handlers
+            if signal.planned
         )
     )  # fmt: skip
 

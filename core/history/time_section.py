@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..report.document import Block, Section, Shares, Table
+from ..pages.document import Block, Section, Shares, Table
 from .facts import Handler, HandlerTime, PlannedSignal, Session
 from .reading import RunHistory
 from .words import duration
@@ -45,9 +45,15 @@ def _rows(
 ) -> Iterator[tuple[str | int | float, ...]]:
     for number, handler in enumerate(signal.handlers):
         yield (
-            "" if number else signal.name, handler.plugin, handler.handler.partition(".")[2] or handler.handler,
-            handler.priority, *_cost(handler, times.get((handler.plugin, signal.name, handler.handler))), handler.source,
+            "" if number else signal.name, handler.plugin, _name_of(handler, signal), handler.priority,
+            *_cost(handler, times.get((handler.plugin, signal.name, handler.handler))), handler.source,
         )  # fmt: skip
+
+
+def _name_of(handler: Handler, signal: PlannedSignal) -> str:
+    """The method; one that looks on runs on the main rank alone, unless it says otherwise."""
+    on_all = signal.kind == "notification" and handler.ranks == "all"
+    return (handler.handler.partition(".")[2] or handler.handler) + ", on all ranks" * on_all
 
 
 def _cost(handler: Handler, time: HandlerTime | None) -> tuple[int | str, float | str, float | str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import DataTable
+from ..config.tables import DataTable
 
 Size = tuple[int, int]
 

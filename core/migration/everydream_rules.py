@@ -235,9 +235,11 @@ def plugin_names(value: Any, facts: Facts) -> Outcome:
     if not names:
         return OFF
     known = {"plugins.textual_inversion": TEXTUAL_INVERSION}
-    told = ", ".join(f"{name} is {known[name]}" if name in known else f"{name} has to be looked at" for name in names)
+    told = [f"{name} is {known[name]}" for name in names if name in known]
+    if others := [name for name in names if name not in known]:
+        told.append(f"to be looked at: {', '.join(others)}")
     return by_hand(
-        f"add a [[plugins]] table for each ({told}); class-style plugins run, see docs/class-style-plugins.md"
+        f"add a [[plugins]] table for each ({'; '.join(told)}); class-style plugins run, see docs/class-style-plugins.md"
     )
 
 

@@ -232,4 +232,4 @@ RULES: Rules = {
     "output_config": works("the config is the file that is written"),
 }
 """By argument, or glob of several; those about pictures are in kohya_data."""
-LAUNCHER = already("is of accelerate launch; a run is one process on one device")
+LAUNCHER = already("is of accelerate launch, which starts run.py in the same way")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..prompt_lines import sampler_class
+from ..preview.prompt_lines import sampler_class
 from .ours import TENSORBOARD
 from .outcome import OFF, Outcome, already, became, became_all, by_hand, lacking, taken
 from .rules import Facts, Rule, WrongValue, flag, is_off, natural, number, steps_of, text, whole

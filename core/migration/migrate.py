@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import DataTable
-from ..config_file import PluginProblems, contradictions, readable_entries, toml_value, validate
+from ..config.file import PluginProblems, contradictions, readable_entries, toml_value, validate
+from ..config.tables import DataTable
 from ..data.sets import READERS
 from ..errors import ConfigError, DataError
-from ..optimisation import optimizer_problems
+from ..invocation import typed
+from ..step.optimizer import optimizer_problems
 from . import everydream, kohya
 from .counting import Counted, Shown, count
 from .everydream import EveryDream
@@ -67,7 +68,7 @@ def import_config(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     yield from report_lines(migrated.rows, migrated.to_do)
-    yield f"wrote {' and '.join(map(str, written))}; `python run.py check {out}` says whether it is in order"
+    yield f"wrote {' and '.join(map(str, written))}; `{typed(f'check {out}')}` says whether it is in order"
 
 
 def migrate(files: Sequence[Path], prompts_file: Path, plugin_problems: PluginProblems | None = None) -> Migrated:
@@ -91,7 +92,7 @@ def migrate(files: Sequence[Path], prompts_file: Path, plugin_problems: PluginPr
 
 
 def command_of(files: Sequence[Path], out: Path) -> str:
-    return f"python run.py import {' '.join(map(str, files))} --out {out}"
+    return typed(f"import {' '.join(map(str, files))} --out {out}")
 
 
 def schema_seen_from(out: Path, schema: Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Kind = Literal["became", "plugin", "already", "by hand", "none", "unknown"]
 Tree = dict[str, Any]
-"""A config as `core.config_file.validate` takes it."""
+"""A config as `core.config.file.validate` takes it."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LISTS = ("train.parameters", "data.root")
 """Keys that several keys of a source may add to."""

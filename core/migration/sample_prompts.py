@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..config_file import toml_value
+from ..config.file import toml_value
 from ..errors import ConfigError
 from .everydream import Named
 from .rules import WrongValue, flag, listed, natural, number, table, text, whole

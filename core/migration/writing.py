@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..config import Config
-from ..config_file import toml_key, toml_value
+from ..config.file import toml_key, toml_value
+from ..config.tables import Config
 from .outcome import Kind, Outcome, Row, Tree
 
 HEADINGS: Mapping[Kind, str] = {

@@ -20,7 +20,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-log = logging.getLogger("signalbox.data")
+log = logging.getLogger("signalbox.data.scan")
 
 Check = Literal["headers", "decode"]
 Entry = tuple[Path, int, int]

@@ -18,7 +18,7 @@ from .orientation import upright_size
 
 __all__ = ["Check", "Examined", "Header", "HeaderCache", "examine_files", "read_headers"]
 
-log = logging.getLogger("signalbox.data")
+log = logging.getLogger("signalbox.data.scan")
 
 AHEAD = 512
 """Files that are looked at together; their results wait for each other."""

@@ -10,7 +10,7 @@ from events.payloads import STAND_IN
 from ..data.buckets import Size
 from ..data.plan import Plan
 from ..data.sets import DataSet
-from .document import Block, Cell, Section, Table, counted
+from ..pages.document import Block, Cell, Section, Table, counted
 from .survey import Survey
 
 

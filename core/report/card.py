@@ -7,12 +7,12 @@ from PIL import Image
 
 from events.payloads import SampleSettings
 
+from ..pages.document import counted, on_one_line
+from ..pages.markup import Markup, element, joined
+from ..pages.page import picture
+from ..pages.thumbnails import picture_of, thumbnail
 from ..pictures.images import Box
-from .document import counted, on_one_line
-from .markup import Markup, element, joined
-from .page import picture
 from .sheet import Change, Seen, Shown, Words, overlay
-from .thumbnails import picture_of, thumbnail
 from .wording import wording
 
 SIDE = 168

@@ -1,9 +1,9 @@
 """The sections of a report, in order."""
 
-from ..config import Config
+from ..config.tables import Config
 from ..errors import DataError
+from ..pages.document import Block, Facts, Listing, Section, Table, counted, number
 from .batches import Bucket, bucket_section, count_buckets
-from .document import Block, Facts, Listing, Section, Table, counted, number
 from .effects import Effects
 from .galleries import gallery_section
 from .items import ItemFacts, caption_blocks, masks_in_use, setting_section, source_section
@@ -11,7 +11,7 @@ from .lengths import length_blocks
 from .problems import list_problems, problem_section
 from .survey import Survey
 
-LISTED = "`python run.py data` lists all"
+LISTED = "data` lists all"
 """How an error ends that leaves problems out."""
 
 

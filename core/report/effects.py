@@ -19,11 +19,11 @@ from events.errors import PluginError
 from events.payloads import Item, SampleKey
 from events.signals import Handler
 
+from ..attached.watch import differs, watch
 from ..data.failures import LoadFailure
 from ..data.samples import Loaded, SampleRoom
-from .document import Block, Listing, Section, Table, counted, on_one_line
+from ..pages.document import Block, Listing, Section, Table, counted, on_one_line
 from .survey import Survey, spread
-from .watch import differs, watch
 
 SAMPLES = 20
 SHOWN_SIGNS = 300

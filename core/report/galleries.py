@@ -6,10 +6,10 @@ import numpy
 
 from events.payloads import SampleKey
 
+from ..pages.document import Gallery, Section, Thumbnail, counted
+from ..pages.thumbnails import picture_of, thumbnail
 from .batches import Bucket
-from .document import Gallery, Section, Thumbnail, counted
 from .survey import Survey, spread
-from .thumbnails import picture_of, thumbnail
 
 IN_GALLERY = 8
 """Pictures shown of one size."""

@@ -8,9 +8,9 @@ from typing import Any
 from events.bus import Bus
 from events.payloads import Item, ItemSettings
 
-from ..config import Config
+from ..config.tables import Config
+from ..pages.document import Block, Section, Table, counted, on_one_line
 from ..sources.find import names_of
-from .document import Block, Section, Table, counted, on_one_line
 
 NAMED = 10
 """Items that are named where there are more."""

@@ -10,7 +10,7 @@ from events.catalogue import SAMPLE_CAPTION
 from events.payloads import Item, SampleKey
 
 from ..families import DataSide
-from .document import Bars, Block, Table, counted, on_one_line
+from ..pages.document import Bars, Block, Table, counted, on_one_line
 from .survey import Survey, spread
 
 MOST_CAPTIONS = 20_000

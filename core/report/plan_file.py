@@ -12,7 +12,7 @@ from events.payloads import STAND_IN
 
 from ..data.plan import Plan
 from ..errors import ConfigError
-from .output import written
+from ..pages.output import written
 from .survey import Survey
 
 SUFFIXES = (".jsonl", ".csv")

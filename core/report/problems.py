@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..config import Config
+from ..config.tables import Config
 from ..data.sets import header_cache
 from ..errors import DataError
+from ..pages.document import Block, Listing, Section, counted
 from ..pictures.headers import read_headers
 from ..sources.find import find
 from ..sources.found import Problem
-from .document import Block, Listing, Section, counted
 
 VARIES = re.compile(r"[0-9]+|'[^']*'|\"[^\"]*\"")
 """What differs between reasons that are alike."""

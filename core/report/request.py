@@ -7,18 +7,18 @@ from pathlib import Path
 from events.bus import Bus
 from events.catalogue import BATCH_HOST
 
-from ..config import Config, PluginSource
+from ..config.tables import Config, PluginSource
 from ..errors import ConfigError, DataError
+from ..pages.document import Section, counted
+from ..pages.markup import Markup, element
+from ..pages.page import section_markup, write_page
+from ..pages.terminal import print_report
 from .card import card
 from .contents import report, report_of_unusable
-from .document import Section, counted
 from .effects import Effects
-from .markup import Markup, element
-from .page import section_markup, write_page
 from .plan_file import require_plan_suffix, write_plan
 from .sheet import Sheet
 from .survey import Survey, surveyed
-from .terminal import print_report
 
 LOOK = Path("data-look.html")
 Tell = Callable[[str], None]

@@ -12,13 +12,13 @@ from events.catalogue import SAMPLE_CAPTION, SAMPLE_CROP, SAMPLE_IMAGE, SAMPLE_P
 from events.payloads import Item, SampleKey, SampleSettings
 from events.signals import Handler
 
+from ..attached.watch import differs, watch
 from ..data.buckets import Size
 from ..data.maker import Encodable
+from ..pages.thumbnails import picture_of
 from ..pictures.files import reason_of
 from .lengths import split_at_limit
 from .survey import Survey, spread
-from .thumbnails import picture_of
-from .watch import differs, watch
 
 SIGNALS = (SAMPLE_IMAGE, SAMPLE_CROP, SAMPLE_CAPTION, SAMPLE_PIXELS, SAMPLE_SETTINGS)
 

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from events.bus import Bus
 from events.payloads import RunInfo
 
-from ..config import Config, PluginSource
+from ..config.tables import Config, PluginSource
+from ..data.epoch import make_plan
 from ..data.maker import MakerSettings, SampleMaker
 from ..data.plan import Plan
 from ..data.sets import DataSets, find_sets, prepare_sets
 from ..errors import DataError
 from ..families import DataSide, load_data_side
-from ..trainer import make_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

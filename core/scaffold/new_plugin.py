@@ -6,12 +6,14 @@ The texts lie beside this file, `$module` and `$kind` standing for the names of 
 import keyword
 import re
 from collections.abc import Collection, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
 from events.attach import WORD_STARTS
 
 from ..errors import ConfigError
+from ..invocation import typed
 
 SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 CAMEL = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -26,9 +28,10 @@ def write_plugin(name: str, folder: Path, taken: Collection[str]) -> Iterator[st
     cannot be, a folder that is not there, and a file that is.
     """
     module, kind = names_of(name)
+    is_clone = (folder / "events" / "catalogue.py").is_file()
     texts = {
-        folder / "plugins" / f"{module}.py": _text("plugin", module, kind),
-        folder / "tests" / f"test_{module}.py": _text("test", module, kind),
+        folder / "plugins" / f"{module}.py": _text("plugin", module, kind, is_clone=is_clone),
+        folder / "tests" / f"test_{module}.py": _text("test", module, kind, is_clone=is_clone),
     }
     problems = [*_problems_with(module, kind, taken), *_problems_at(folder, texts)]
     if problems:
@@ -60,7 +63,7 @@ def _problems_with(module: str, kind: str, taken: Collection[str]) -> Iterator[s
     if keyword.iskeyword(module) or keyword.iskeyword(kind):
         yield f"{module} is a word of Python's own; take another name"
     elif module in taken:
-        yield f"plugins.{module} comes with the trainer and is found first; take another name"
+        yield f"plugins.{module} is there already, beside the trainer, and is found first; take another name"
     elif re.search(rf"\b{kind}\b", _template("plugin") + _template("test")):
         yield f"{kind} is the name of something that the plugin needs; take another name"
 
@@ -74,12 +77,19 @@ def _problems_at(folder: Path, paths: Collection[Path]) -> Iterator[str]:
 def _told(module: str, kind: str, plugin: Path, test: Path) -> Iterator[str]:
     yield f"{plugin} is written, and {test}. Name it in your config:"
     yield f'\n[[plugins]]\nuse = "plugins.{module}.{kind}"\nword = "shiny"\n'
-    yield f"test it with: python -m pytest {test}"
-    yield "see what it handles with: python run.py plan"
+    missing = "" if find_spec("pytest") else ", which needs pip install pytest"
+    yield f"test it with: python -m pytest {test}{missing}"
+    yield f"see what it handles with: {typed('plan')}"
 
 
-def _text(name: str, module: str, kind: str) -> str:
-    return Template(_template(name)).substitute(module=module, kind=kind)
+def _text(name: str, module: str, kind: str, *, is_clone: bool) -> str:
+    """In a clone the packages are the author's own, and stand behind other libraries; elsewhere they are among them."""
+    text = Template(_template(name)).substitute(module=module, kind=kind)
+    if is_clone:
+        for line in ("from pydantic import Field\n", "import pytest\n"):
+            if line in text:
+                text = text.replace(line, "", 1).replace("\nfrom events", f"\n{line}\nfrom events", 1)
+    return text
 
 
 def _template(name: str) -> str:

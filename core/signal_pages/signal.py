@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from events.marks import DEFAULT_PRIORITY
+from events.marks import DEFAULT_PRIORITY, Mark
 from events.spec import Notification, SignalSpec
 from events.timing import SLOW_SECONDS
 
@@ -29,6 +29,7 @@ PLACES = {
     "worker": "where samples are made, on an instance of the plugin of its own: in each loader worker, with"
     " `data.workers = 0` in the training process",
 }
+SEVERAL = "../write-a-plugin.md#several-processes"
 FAILURES = {
     "policy": "What `on_error` in the plugin's table says: `raise` ends the run, and is what a plain handler does without"
     " it; `warn` logs; `disable` logs, and takes the handler out after three.",
@@ -75,6 +76,7 @@ class SignalPage:
             runs_beside += "; an event that still waits is replaced by the next"
         yield "kind", KINDS[spec.kind]
         yield "runs", PLACES[spec.where]
+        yield f"[processes]({SEVERAL})", ranks_of(spec)
         yield "`async`", runs_beside if spec.allows_async else "no"
         yield (
             "slow",
@@ -123,10 +125,27 @@ class SignalPage:
             yield "None of them handles it."
             return
         rows = [
-            (f"[`{one.use}`](../../{one.file})", f"`{one.method}`{', in training only' * one.mark.training_only}", str(one.mark.priority))
+            (f"[`{one.use}`](../../{one.file})", f"`{one.method}`{_noted(one.mark)}", str(one.mark.priority))
             for one in self.handled
         ]  # fmt: skip
         yield from table(("plugin", "method", "priority"), rows)
+
+
+def ranks_of(spec: SignalSpec) -> str:
+    """On which of several processes its handlers run."""
+    if spec.main_only:
+        return "the main one alone fires it"
+    if not isinstance(spec, Notification):
+        return "every one"
+    if spec.ranks == "all":
+        return 'every one; with `ranks="main"` the main one alone'
+    return 'the main one alone; with `ranks="all"` every one'
+
+
+def _noted(mark: Mark) -> str:
+    """What is to be known of a handler besides."""
+    together = " together" if mark.collective else ""
+    return ", in training only" * mark.training_only + f", on every rank{together}" * (mark.ranks == "all")
 
 
 def members_table(members: Sequence[Member], types: Mapping[str, Described], page: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..config import DataTable
+from ..config.tables import DataTable
 from ..errors import DataError
 from ..pictures.images import EXTENSIONS
 from .folders import Folder, FolderReader

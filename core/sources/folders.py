@@ -9,7 +9,7 @@ from pathlib import Path
 
 from events.payloads import ItemSettings, Mask
 
-from ..config import DataTable
+from ..config.tables import DataTable
 from .caption_files import FOLDER_FILES, GLOBAL, LOCAL, TEXTS, read_folder_file, read_sidecar
 from .layers import Layer, Unusable, merge, settings_of, without_words
 from .listings import METADATA, Listing, list_folder

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..invocation import typed
 from .address import Address
 
 log = logging.getLogger("signalbox.view")
@@ -78,7 +79,7 @@ class ViewProcess:
             if self._is_closed:
                 return
             log.warning("the live view has ended with code %d%s", code, f": {last}" if last else "")
-        log.warning("the live view is not started again; python run.py view %s shows the run", self._folder)
+        log.warning("the live view is not started again; %s shows the run", typed(f"view {self._folder}"))
 
     def _begin(self) -> "subprocess.Popen[bytes] | None":
         """None when it was closed meanwhile."""

@@ -38,4 +38,7 @@ def view_run(folder: Path, *, host: str, port: int, tell: Callable[[str], None])
 def missing_packages() -> str:
     """What to install before a page can be served; empty when all is there."""
     missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
-    return f"{' and '.join(missing)} not installed; pip install 'signalbox[view]'" if missing else ""
+    if not missing:
+        return ""
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{' and '.join(missing)} {verb} not installed; pip install {' '.join(missing)}"

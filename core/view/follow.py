@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..control_files import FOLDER as CONTROL
-from ..control_files import WISHES
 from ..history.facts import DATA, PLAN, RECORD, SESSION, Data, Facts, Plan, Session
 from ..history.reading import LOG, METRICS, State, state_of
-from ..run_lock import OWNER
-from ..step_mark import marked_step
+from ..run_folder.control_files import FOLDER as CONTROL
+from ..run_folder.control_files import WISHES
+from ..run_folder.lock import OWNER
+from ..run_folder.step_mark import marked_step
 from .curves import Curve
 from .log_lines import LogLines
 from .now import NOW, Now

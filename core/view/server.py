@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ..control_files import WISHES, ask
+from ..run_folder.control_files import WISHES, ask
 from .access import Access, Guard
 from .feed import Feed
 from .follow import Follower

@@ -42,6 +42,13 @@ class Prompt:
 class Sampler(Protocol):
     """Renders with the live modules, as the stock pipeline would."""
 
+    @property
+    def lockstep(self) -> bool:
+        """Whether rendering is an exchange between processes, as where weights are divided among them.
+
+        Each of them has to render the same prompts then, in a handler of all ranks that is collective.
+        """
+
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
         """One picture a prompt; waits for the device."""
 
@@ -83,7 +90,10 @@ class PreviewImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewEnd:
-    """A round is over, also when rendering failed."""
+    """A round is over, also when rendering failed.
+
+    With several processes each has rendered a part, and the files are there. The others wait for handlers of one of them.
+    """
 
     run: RunInfo
     step: int
@@ -185,7 +195,7 @@ class ExportWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportEnd:
-    """An export is whole under its final name, or failed."""
+    """An export is whole under its final name, or failed. With several processes every one is told once it is."""
 
     run: RunInfo
     step: int

@@ -14,7 +14,10 @@ Product = Literal["latents", "text"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStart:
-    """What a cache holds of what the run needs, before the rest is encoded."""
+    """What a cache holds of what the run needs, before the rest is encoded.
+
+    With several processes on every one of them, with the numbers of all; each machine has a cache of its own.
+    """
 
     run: RunInfo
     product: Product
@@ -34,7 +37,10 @@ class CacheStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEnd:
-    """The pass is over; when the run was asked to stop meanwhile, before everything was encoded."""
+    """The pass is over; when the run was asked to stop meanwhile, before everything was encoded.
+
+    With several processes each has encoded a part, and every one of them is told the numbers of all.
+    """
 
     run: RunInfo
     product: Product
@@ -69,7 +75,7 @@ class ValidationStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationEnd:
-    """The loss has been measured; empty when it failed."""
+    """The loss has been measured; empty when it failed. With several processes every one has the same numbers."""
 
     run: RunInfo
     step: int

@@ -29,6 +29,9 @@ class LiveState:
     Noise and timestep follow from the sample's id and `repeat` alone, so that other captions or latents in its place can
     be compared with its own. It costs a forward pass, and waits for nothing.
     """
+    lockstep: bool = False
+    """Every forward pass is an exchange between processes, as where weights are divided among them: each has to make as
+    many, in a handler of all ranks that is collective."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +46,7 @@ class StepStart:
     steps_in_epoch: int
     """How many there are in this epoch, at the accumulation in force."""
     batches: tuple[Batch, ...]
-    """One a round of accumulation."""
+    """One a round of accumulation; with several processes those of this one, which are none where it has none left."""
     live: LiveState
     control: Control
 
@@ -70,7 +73,9 @@ class StepEnd:
     learning_rates: Mapping[str, float]
     """By parameter group, as used in this step."""
     batches: tuple[Batch, ...]
-    """One a round of accumulation."""
+    """One a round of accumulation; with several processes those of this one, which are none where it had none left."""
+    stand_ins: tuple[Batch, ...] = ()
+    """Another process's, which this one went through after its own without any weight, since it had none left."""
     host_seconds: float
     """Wall time on the host since `step.start`; the device may still be working."""
     live: LiveState

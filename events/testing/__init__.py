@@ -12,6 +12,7 @@ Payloads are made without torch, so what holds tensors, modules or pictures is g
 ``step_end(batch(pixels))``. `docs/test-a-plugin.md` shows what else the harness can do.
 """
 
+from .given_ranks import GivenRanks
 from .harness import Harness
 from .made import (
     ITEM,
@@ -74,6 +75,7 @@ __all__ = [
     "Both",
     "CosineSchedule",
     "Fired",
+    "GivenRanks",
     "Harness",
     "NotedControl",
     "Recorder",

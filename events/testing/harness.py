@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 from ..bus import Bus
 from ..control import Request
 from ..plugin import OnError, Plugin, PluginTable
+from ..ranks import ALONE, Ranks
 from ..signals import BuildSignal, NotificationSignal, Signal, TransformSignal
 from .recorder import NotedControl, Recorder
 from .worker import Both, StartMethod, WorkerProcess
@@ -26,8 +27,12 @@ class Harness:
         *plugins: Plugin,
         on_error: OnError | None = None,
         priorities: Mapping[str, Priority] = AS_DECORATED,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`on_error` is every plugin's; None is the default of each handler. `priorities` are by name of the plugin.
+
+        `ranks` are the processes of which this is to be one, such as ``GivenRanks(1, 2)``: handlers that run on the main
+        rank alone are not called then.
 
         Raises AttachError as a run would, and ValueError for a priority of no plugin.
         """
@@ -37,7 +42,7 @@ class Harness:
         self.tables = tuple(
             _table(plugin, position, on_error, priorities.get(plugin.name)) for position, plugin in enumerate(plugins)
         )
-        self.bus = Bus()
+        self.bus = Bus(ranks=ranks)
         self.bus.attach(list(zip(plugins, self.tables, strict=True)), where=("training", "worker"))
         self._controls: list[NotedControl] = []
         self._worker: WorkerProcess | None = None
@@ -154,7 +159,7 @@ class Harness:
     def _signal(self, name: str, kind: type[SignalKind]) -> SignalKind:
         found = next((signal for signal in self.bus.signals if signal.name == name), None)
         if found is None:
-            raise KeyError(f"there is no signal {name!r}; `python run.py events` lists them")
+            raise KeyError(f"there is no signal {name!r}; the command `events` lists them")
         if not isinstance(found, kind):
             method = {"notification": "emit", "transform": "apply", "build": "compose"}[found.spec.kind]
             raise TypeError(f"{name} is a {found.spec.kind} signal; use Harness.{method}")

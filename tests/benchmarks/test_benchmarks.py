@@ -17,7 +17,7 @@ from benchmarks.lanes import WAITING
 from benchmarks.racing import Lap, race
 from benchmarks.runs import CLOCK, SMALL, clock_of, execute, write_config
 
-CHEAP = ("dispatch", "data")
+CHEAP = ("dispatch", "checkpoints", "data")
 
 
 @pytest.fixture

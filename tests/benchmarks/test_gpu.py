@@ -20,7 +20,7 @@ from benchmarks.gpu import (
 )
 from benchmarks.gpu_meter import Measured
 from benchmarks.page import markers
-from core.config_file import load_config
+from core.config.file import load_config
 from plugins.loading import plugin_problems
 from tests.small_runs import ROOT
 
@@ -30,9 +30,9 @@ MEASURED = Measured(
     steps_per_second=50.04, images_per_second=200.2, step_ms=19.96, peak_bytes=3 << 29, first_seconds=1.26
 )
 REPORT = """<testsuites><testsuite>
-<testcase classname="tests.core.test_step_on_cuda" name="test_one"/>
-<testcase classname="tests.core.test_step_on_cuda" name="test_two"><failure message="no"/></testcase>
-<testcase classname="tests.core.test_step_on_cuda" name="test_two"><error message="nor at its end"/></testcase>
+<testcase classname="tests.core.step.test_step_on_cuda" name="test_one"/>
+<testcase classname="tests.core.step.test_step_on_cuda" name="test_two"><failure message="no"/></testcase>
+<testcase classname="tests.core.step.test_step_on_cuda" name="test_two"><error message="nor at its end"/></testcase>
 <testcase classname="tests.plugins.test_ema" name="test_three[cpu]"><error message="no"/></testcase>
 <testcase classname="tests.plugins.test_ema" name="test_four"><skipped/></testcase>
 </testsuite></testsuites>"""
@@ -80,7 +80,7 @@ def test_the_page_on_performance_has_them() -> None:
 
 def test_the_tests_that_failed_are_named_once_each() -> None:
     failed = (
-        "tests.core.test_step_on_cuda::test_two",
+        "tests.core.step.test_step_on_cuda::test_two",
         "tests.plugins.test_ema::test_three[cpu]",
         "tests.plugins.test_ema::test_four",
     )
@@ -88,7 +88,7 @@ def test_the_tests_that_failed_are_named_once_each() -> None:
 
 
 def test_pytest_is_run_and_its_report_read() -> None:
-    tested = gpu.run_tests("-m", "not gpu", "tests/core/test_sync_detector.py", "-k", "item or tolist")
+    tested = gpu.run_tests("-m", "not gpu", "tests/core/step/test_sync_detector.py", "-k", "item or tolist")
     assert tested == Verdict(passed=2, failed=())
 
 

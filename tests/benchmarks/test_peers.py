@@ -88,6 +88,7 @@ def test_seconds_are_told_from_the_times_of_the_steps() -> None:
     assert run.ending_seconds == 6.5
 
 
+@pytest.mark.long
 def test_signalbox_is_measured_with_its_loader_processes(work: Work) -> None:
     taken = work.ours(is_cached=False, is_lora=False)
     assert len(taken.steps) == 3

@@ -22,7 +22,9 @@ from events.payloads import (
     MetricsReady,
     ModelReady,
     NoiseFunction,
+    PlanContext,
     SampleContext,
+    SampleKey,
     StepEnd,
     StepParts,
     StepStart,
@@ -153,7 +155,7 @@ class SpoilLoss(Plugin):
     class Settings(PluginSettings):
         steps: tuple[int, ...]
 
-    @on("step.start")
+    @on("step.start", ranks="all")
     def remember(self, event: StepStart) -> None:
         self.now = event.step
 
@@ -338,6 +340,37 @@ class RecordAll(Plugin):
         return look if spec.kind == "notification" else passing
 
 
+class HearAll(RecordAll):
+    """Hears those of the loader too, and is asked of all runs what was heard."""
+
+    heard: ClassVar[set[str]] = set()
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        for spec in CATALOGUE:
+            mark = Mark(kind=spec.kind, signal=spec.name, priority=1)
+            handler = self._handler(spec)
+            yield Subscription(mark=mark, method=handler, written=handler, label=f"HearAll.{spec.name}")
+
+    def _handler(self, spec: SignalSpec) -> Callable[..., Any]:
+        def look(event: Any) -> None:
+            self.heard.add(spec.name)
+
+        def passing(value: Any, context: Any) -> Any:
+            self.heard.add(spec.name)
+            return value
+
+        return look if spec.kind == "notification" else passing
+
+
+class AskForPreview(Plugin):
+    """Asks for pictures of the first step."""
+
+    @on("step.end")
+    def ask(self, event: StepEnd) -> None:
+        if event.step == 1:
+            event.control.preview()
+
+
 class BreakFile(Plugin):
     """Writes nonsense into a file in a step."""
 
@@ -485,3 +518,13 @@ class FailAt(Plugin):
             return loss(prediction, target, t, batch)
 
         return failing
+
+
+class PlansAStranger(Plugin):
+    """Adds a batch of a picture that is not there."""
+
+    @transform("epoch.plan")
+    def add(
+        self, batches: tuple[tuple[SampleKey, ...], ...], context: PlanContext
+    ) -> tuple[tuple[SampleKey, ...], ...]:
+        return (*batches, (SampleKey(context.epoch, len(context.items), 0),))

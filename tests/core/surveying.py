@@ -20,7 +20,7 @@ def plugin(name: str, **settings: object) -> str:
 def survey_of(path: Path, *overrides: str, epoch: int = 0, effects: Effects | None = None) -> Iterator[Survey]:
     """What `run.py data` works with."""
     import run
-    from core.session import configure
+    from core.run.session import configure
 
     config = run.load(path, list(overrides))
     bus, source = run.assemble_bus(config, path)

@@ -10,19 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.small_runs import ROOT, Run
+from tests.warm import run_py
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy", "PIL")
-
-
-def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def loaded_by(*arguments: str) -> set[str]:
@@ -46,7 +36,7 @@ def test_help_events_and_plan_load_nothing_heavy(arguments: tuple[str, ...]) -> 
 def test_events_lists_every_signal_in_firing_order() -> None:
     from events.catalogue import CATALOGUE
 
-    lines = command("events").stdout.splitlines()
+    lines = run_py("events").stdout.splitlines()
     assert [line.split()[0] for line in lines[::2]] == [spec.name for spec in CATALOGUE]
 
 
@@ -59,7 +49,7 @@ priority = 10
 use = "plugins.captions.Affix"
 priority = { "sample.caption" = 5 }
 """
-    lines = command("plan", str(write_config(plugins))).stdout.splitlines()
+    lines = run_py("plan", str(write_config(plugins))).stdout.splitlines()
     place = lines.index("sample.caption (transform, worker process)")
     assert lines[place + 1].split()[:3] == ["5", "Affix", "Affix.affix"]
     assert lines[place + 2].split()[:2] == ["10", "DropCaption"]
@@ -67,8 +57,12 @@ priority = { "sample.caption" = 5 }
     assert "plugins/captions.py:" in lines[place + 1]
 
 
+def test_a_plan_without_plugins_says_so(write_config: Callable[..., Path]) -> None:
+    assert run_py("plan", str(write_config("")), "--no-plugins").stdout == "no plugin handles anything\n"
+
+
 def test_check_says_what_is_in_order(write_config: Callable[..., Path]) -> None:
-    done = command("check", str(write_config()))
+    done = run_py("check", str(write_config()))
     assert done.returncode == 0, done.stderr
     assert "10 pictures" in done.stdout
     assert "is in order" in done.stdout
@@ -76,7 +70,7 @@ def test_check_says_what_is_in_order(write_config: Callable[..., Path]) -> None:
 
 def test_check_reports_all_that_is_not(write_config: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = command(
+    done = run_py(
         "check",
         str(write_config()),
         "--set",
@@ -90,7 +84,7 @@ def test_check_reports_all_that_is_not(write_config: Callable[..., Path], tmp_pa
 
 
 def test_a_config_problem_ends_with_2_and_no_traceback(write_config: Callable[..., Path]) -> None:
-    done = command("train", str(write_config()), "--set", "train.stepz=3")
+    done = run_py("train", str(write_config()), "--set", "train.stepz=3")
     assert done.returncode == 2
     assert "did you mean 'steps'?" in done.stderr
     assert "Traceback" not in done.stderr
@@ -106,7 +100,7 @@ use = "plugins.captions.DropCaptions"
 use = "plugins.captions.DropCaption"
 probabilty = 0.1
 """
-    done = command("plan", str(write_config(plugins)))
+    done = run_py("plan", str(write_config(plugins)))
     assert done.returncode == 2
     assert "did you mean 'captions'?" in done.stderr
     assert "did you mean 'DropCaption'?" in done.stderr
@@ -122,7 +116,7 @@ use = "no readable path"
 use = "plugins.min_snr.MinSnr"
 gamam = 3
 """
-    done = command("train", str(write_config(plugins)), "--set", "train.stepz=3")
+    done = run_py("train", str(write_config(plugins)), "--set", "train.stepz=3")
     assert done.returncode == 2
     assert "3 problems" in done.stderr
     assert "train.stepz" in done.stderr
@@ -132,7 +126,7 @@ gamam = 3
 
 def test_no_data_ends_with_3(write_config: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = command("train", str(write_config()), "--set", f"data.root={tmp_path / 'empty'}")
+    done = run_py("train", str(write_config()), "--set", f"data.root={tmp_path / 'empty'}")
     assert done.returncode == 3
     assert "holds no picture" in done.stderr
 
@@ -156,7 +150,7 @@ def test_a_config_may_bring_plugins_in_its_own_folder(write_config: Callable[...
         '    @transform("sample.caption")\n    def upper(self, caption, sample):\n        return caption.upper()\n'
     )
     path = write_config('\n[[plugins]]\nuse = "plugins.my_plugin.MyPlugin"\n[[plugins]]\nuse = "mine.Upper"\n')
-    done = command("train", str(path), "--set", "train.steps=3", "--set", "data.workers=1", cwd=tmp_path)
+    done = run_py("train", str(path), "--set", "train.steps=3", "--set", "data.workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "hello world, this is a plugin at the end of epoch number: 0" in done.stdout
 
@@ -166,7 +160,7 @@ def test_trace_events_writes_what_fired_also_in_the_workers(write_config: Callab
 
     plugins = '\n[[plugins]]\nuse = "plugins.captions.DropCaption"\n'
     trace = tmp_path / "trace.jsonl"
-    done = command(
+    done = run_py(
         "train",
         str(write_config(plugins)),
         "--set",
@@ -185,7 +179,7 @@ def test_trace_events_writes_what_fired_also_in_the_workers(write_config: Callab
 def test_sample_renders_an_exported_model(train: Callable[..., Run], tmp_path: Path) -> None:
     run = train("train.steps=1", "export.at_end=true")
     out = tmp_path / "page.png"
-    done = command(
+    done = run_py(
         "sample", "--run", str(run.folder), "--prompt", "red heart", "--count", "2", "--steps", "2", "--out", str(out)
     )
     assert done.returncode == 0, done.stderr
@@ -206,6 +200,6 @@ def test_check_tells_what_pictures_ask_for_and_no_plugin_does(write_config: Call
     folder = tmp_path / "set"
     shutil.copytree(picture_folder, folder)
     (folder / "birds" / "cond_dropout.txt").write_text("0.2")
-    done = command("check", str(write_config()), "--set", f"data.root={folder}")
+    done = run_py("check", str(write_config()), "--set", f"data.root={folder}")
     assert done.returncode == 2
     assert "2 pictures have cond_dropout, such as set/birds/duck.png" in done.stderr

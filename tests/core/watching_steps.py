@@ -15,10 +15,10 @@ import tomli
 from torch.profiler import profile, supported_activities
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import guards
+from core.attached import guards
 from core.data.loader import Loader
-from core.step import Step
-from core.trainer import Trainer
+from core.run.trainer import Trainer
+from core.step.closed import Step
 from events import Plugin
 from events.marks import marks_of
 from events.payloads import Batch

@@ -8,12 +8,15 @@ from typing import Any
 
 import tomli
 
-from core.config_file import validate
+from core.config.file import validate
 from events.plugin import PluginTable
 from plugins.loading import tables_of
 from tests.small_runs import ROOT
 
-PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "SECURITY", "CONTRIBUTING", "examples/README")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+)
 LEAST: dict[str, Any] = {"model": {"path": "m"}, "data": {"root": "d"}}
 """What a config cannot leave out."""
 

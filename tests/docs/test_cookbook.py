@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tomli
 
-from core.config_file import validate
+from core.config.file import validate
 from events import Plugin
 from plugins.loading import build_plugins, tables_of
 from tests.docs.cookbook import Kitchen, listening, outcome

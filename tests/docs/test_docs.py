@@ -16,9 +16,9 @@ from pydantic import TypeAdapter
 
 import core.errors
 import run
-from core.config import Config
-from core.config_file import override, validate
-from core.prompts import PromptEntry
+from core.config.file import override, validate
+from core.config.tables import Config
+from core.preview.prompts import PromptEntry
 from events import Plugin
 from events.bus import Bus
 from events.catalogue import CATALOGUE

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from core.config_file import validate
+from core.config.file import validate
 from events import Plugin
 from plugins.loading import build_plugins, bundled_classes, tables_of
 from tests.small_runs import ROOT

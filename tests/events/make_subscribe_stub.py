@@ -28,6 +28,7 @@ from PIL import Image
 from .payloads import (
 {payloads}
 )
+from .ranks import On
 
 E = TypeVar("E")
 V = TypeVar("V")
@@ -49,7 +50,7 @@ UseBuild = TypeVar("UseBuild", bound=Callable[[], None])
 KINDS = {"notification": "on", "transform": "transform", "build": "build"}
 """The decorator of each kind of signal."""
 PARAMETERS = {
-    "on": "signal: {}, *, priority: int = ...",
+    "on": "signal: {}, *, priority: int = ..., ranks: On | None = ..., collective: bool = ...",
     "transform": "signal: {}, *, priority: int = ..., training_only: bool = ...",
     "build": "part: {}, *, priority: int = ...",
 }

@@ -74,7 +74,7 @@ def hides_a_coroutine(function: Any) -> Any:
         (on("step_end"), notes, "subscribes to 'step_end', which is no signal; did you mean 'step.end'?"),
         (on("epoch.ends"), notes, "which is no signal; did you mean 'epoch.end'?"),
         (build("los"), changes, "subscribes to 'build.los', which is no signal; did you mean 'build.loss'?"),
-        (on("xyzzy"), notes, "which is no signal; `python run.py events` lists them"),
+        (on("xyzzy"), notes, "which is no signal; the command `events` lists them"),
         (transform("step.end"), changes, ": step.end is a notification signal; use @on"),
         (on("sample.caption"), notes, ": sample.caption is a transform signal; use @transform"),
         (transform("build.loss"), changes, ": build.loss is a build signal; use @build"),

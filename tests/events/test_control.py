@@ -70,3 +70,23 @@ def test_any_thread_may_ask(control: Control) -> None:
     for thread in threads:
         thread.join()
     assert taken + len(control.take("save")) == 2000
+
+
+def test_a_signal_may_ask_while_the_thread_that_it_interrupts_looks_at_what_is_asked_for(control: Control) -> None:
+    """Its handler runs in the middle of whatever that thread is doing; here, of a comparison."""
+
+    class Interrupting(str):
+        __hash__ = str.__hash__
+        has_asked = False
+
+        def __eq__(self, other: object) -> bool:
+            if not self.has_asked:
+                self.has_asked = True
+                control.stop("interrupted", asker="the terminal")
+            return str.__eq__(self, other)
+
+    control.save()
+    assert not control.is_asked(Interrupting("export"))  # type: ignore[arg-type]  # an export, as far as it knows
+    assert control.take(Interrupting("preview")) == []  # type: ignore[arg-type]  # likewise
+    assert control.is_asked("export", "save")
+    assert [request.kind for request in control.take("stop", "save")] == ["save", "stop", "stop"]

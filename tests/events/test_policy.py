@@ -95,6 +95,16 @@ def test_disable_takes_the_handler_out_after_three_failures(attach: Attach, capl
     assert "plugin Failing: Failing.handle is disabled after 3 failures" in caplog.text
 
 
+def test_a_handler_that_is_disabled_on_one_rank_stays_in_the_plan_which_is_the_same_on_each(attach: Attach) -> None:
+    """By which ranks know whether they exchange, so that one does not wait for another."""
+    bus = attach(failing(), on_error="disable")
+    planned = bus[EPOCH_END].planned
+    for _ in range(3):
+        bus[EPOCH_END].emit(epoch_end())
+    assert bus[EPOCH_END].handlers == ()
+    assert [handler.label for handler in bus[EPOCH_END].planned] == [handler.label for handler in planned]
+
+
 def test_disable_finds_the_handler_beneath_timing_and_tracing(attach: Attach, tmp_path: Any) -> None:
     plugin = failing()
     bus = attach(plugin, on_error="disable")

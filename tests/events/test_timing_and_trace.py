@@ -11,9 +11,9 @@ import pytest
 
 from events import Notification, Plugin, on, transform
 from events.bus import Bus, Tally
-from events.catalogue import EPOCH_END, METRICS_READY, SAMPLE_CAPTION, STEP_END
+from events.catalogue import EPOCH_END, METRICS_READY, PROGRESS, SAMPLE_CAPTION, STEP_END
 from events.errors import PluginError
-from events.testing import epoch_end, metrics_ready, sample_context, step_end
+from events.testing import GivenRanks, epoch_end, metrics_ready, sample_context, step_end
 from tests.events.conftest import Attach
 from tests.small_runs import ROOT
 
@@ -228,6 +228,16 @@ def test_a_bus_is_traced_once(attach: Attach, path: Path) -> None:
     bus.trace(path)
     with pytest.raises(ValueError, match="traced already"):
         bus.trace(path)
+
+
+@pytest.mark.parametrize(("rank", "is_fired"), [(0, True), (1, False)])
+def test_being_watched_makes_no_rank_fire_what_the_main_one_alone_fires(path: Path, rank: int, is_fired: bool) -> None:
+    """The trainer builds and fires an event where somebody listens, and the tracer listens to all."""
+    bus = Bus(ranks=GivenRanks(rank, 2))
+    bus.trace(path)
+    assert bool(bus[PROGRESS].chain) is is_fired
+    assert bus[EPOCH_END].chain
+    bus.close()
 
 
 def test_closing_the_bus_closes_the_file_after_the_plugins(attach: Attach, path: Path) -> None:

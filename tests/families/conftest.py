@@ -7,9 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.families import Family, load_family, quiet_libraries
 from tests.tiny_models import tiny_pipeline, write_folder, write_single_file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and "run" in item.fixturenames:
+            tiny = item.callspec.params.get("tiny") if hasattr(item, "callspec") else None
+            if tiny is not None and tiny.is_further:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,7 +39,7 @@ def make(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from core.config import ModelTable
+    from core.config.tables import ModelTable
     from core.families import float_state, load_family
     from tests.families.tiny import sd2, sdxl
     from tests.tiny_models import tiny_pipeline, write_folder

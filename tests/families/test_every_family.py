@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors import safe_open
 
 import tests.families.tiny
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.data import padding
 from core.errors import ConfigError
 from core.families import Family, float_state, known_families, load_family, name_of
-from core.step import Step
-from events.payloads import Batch, Conditioning, Prompt
+from core.step.closed import Rounds, Step
+from events.payloads import Conditioning, Prompt
 from tests.families.comparing import assert_same_weights
 from tests.families.tiny.kind import SIDES, Tiny
 from tests.small_runs import NAMES, PICTURES, Run, assert_same_state
@@ -310,9 +310,9 @@ def test_training_from_cached_captions_leaves_out_the_padding_it_looks_away_from
     lengths: list[int] = []
     take = Step.take
 
-    def look(self: Step, batches: Sequence[Batch], steps_taken: int) -> dict[str, float]:
-        lengths.append(batches[0].embeddings["embeddings"].shape[1])
-        return take(self, batches, steps_taken)
+    def look(self: Step, rounds: Rounds, steps_taken: int) -> dict[str, float]:
+        lengths.append(rounds.batches[0].embeddings["embeddings"].shape[1])
+        return take(self, rounds, steps_taken)
 
     monkeypatch.setattr(padding, "STEP", 1)
     monkeypatch.setattr(Step, "take", look)

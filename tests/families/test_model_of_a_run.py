@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.errors import ConfigError
 from core.families import Family, find_family, load_data_side, name_of
 from core.families.parts.folder import ModelFolder, newest_export

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.noise_schedule import DiscreteSchedule, FlowSchedule
+from core.compute.noise_schedule import DiscreteSchedule, FlowSchedule
 from tests.tiny_models import BETAS
 
 T = torch.tensor([0, 1, 499, 998, 999])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.errors import ConfigError
 from core.families import Family, float_state, load_family
 from tests.families.comparing import copy_with

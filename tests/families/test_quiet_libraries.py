@@ -53,7 +53,7 @@ def test_nothing_is_printed_while_loading_and_rendering(folder: Path, single_fil
     """In a fresh process, where no library has been told to be quiet yet."""
     code = f"""
 from pathlib import Path
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.families import load_family
 from events.payloads import Prompt
 load_family(ModelTable(path=Path({str(folder)!r})), seed=0)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from core.errors import ConfigError
-from core.grid import labelled_grid
-from core.sampling import Asked, Source, find_export, sample_grid
+from core.preview.grid import labelled_grid
+from core.stored.sampling import Asked, Source, find_export, sample_grid
 from run import assemble_bus
 from tests.families.comparing import copy_with
 from tests.families.tiny import sd2, sdxl

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.families import Family, load_family
 from events.payloads import Prompt
 from tests.families.comparing import copy_with

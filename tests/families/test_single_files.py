@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.errors import ConfigError
 from core.families import Family, load_data_side, load_family, name_of
 from core.families.parts.folder import ModelFolder
@@ -229,7 +229,7 @@ def test_a_file_that_we_export_says_what_its_model_predicts(
 
 
 def test_a_family_that_is_never_one_file_says_so_before_anything_is_trained(tmp_path: Path) -> None:
-    from core.config import ExportTable
+    from core.config.tables import ExportTable
     from core.families import require_exportable
     from tests.families.tiny.flux import MODELS
 

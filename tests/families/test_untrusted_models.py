@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.config import ModelTable
+from core.config.tables import ModelTable
 from core.errors import ConfigError
 from core.families import load_data_side, load_family
 from core.families.parts.tokenizers import write_tokenizer

@@ -10,22 +10,22 @@ import sys
 from pathlib import Path
 
 from .bench import Size, warm_up
-from .rows import NOT_YET, Result, all_rows, run_row
+from .rows import Result, all_rows, run_row
 
 SHOWN, SHOWN_CHARACTERS = 5, 4000
 """Problems of a row that are printed, and how much of each end of one."""
 
 
 def main() -> int:
-    """Exit code 0 when every row asked for passes or is not yet built, 1 when one fails, 2 for a wrong word."""
+    """Exit code 0 when every row asked for passes, 1 when one fails, 2 for a wrong word."""
     words = arguments()
-    warm_up()
     rows = all_rows()
     wanted = list(rows) if words.all else words.rows
     unknown = [id for id in wanted if id not in rows]
     if unknown or not (wanted or words.mutants):
         print(f"there is no row {', '.join(unknown)}; " if unknown else "", f"rows: {' '.join(rows)}", sep="")
         return 2
+    warm_up()
     size: Size = "long" if words.long else "cut" if words.cut else "short"
     if words.mutants:
         from .mutants import try_mutants
@@ -59,12 +59,8 @@ def show(result: Result) -> None:
     if len(result.problems) > SHOWN:
         print(f"  and {len(result.problems) - SHOWN} more")
     notes = "".join(f", {count} {what}" for what, count in result.notes.items())
-    said = (
-        ""
-        if result.verdict == NOT_YET
-        else f"{result.row.title}, {result.seconds:.1f} s ({result.cpu_seconds:.1f} s of CPU){notes}\n"
-    )
-    print(f"{said}{result.line}", flush=True)
+    seconds = f"{result.seconds:.1f} s ({result.cpu_seconds:.1f} s of CPU)"
+    print(f"{result.row.title}, {seconds}{notes}\n{result.line}", flush=True)
 
 
 def clipped(text: str) -> str:

@@ -206,15 +206,15 @@ class Bench:
         """`begin`, and wait for the end."""
         return self.begin(workspace, *overrides, arguments=arguments, inject=inject).wait(timeout)
 
-    def reference(self, *overrides: str, plugins: str = JOURNAL + EMA) -> str:
+    def reference(self, *overrides: str, plugins: str = JOURNAL + EMA, parts: Sequence[str] | None = None) -> str:
         """The digest of a run with these settings that nobody disturbs; made once for the whole campaign."""
-        stored = kept("reference", sorted(overrides), plugins)
+        stored = kept("reference", sorted(overrides), plugins, parts)
         if not stored.exists():
             workspace = self.workspace(*overrides, plugins=plugins)
             ended = self.train(workspace)
             assert ended.code == 0, ended.output
             made = self.folder / stored.name
-            made.write_text(digest(workspace))
+            made.write_text(digest(workspace, parts))
             shutil.move(made, stored)
         return stored.read_text()
 
@@ -229,10 +229,19 @@ def command(*words: str) -> int:
 
 def warm_up() -> None:
     """Import what a run imports, on one thread, so that forks have it."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read as torch is imported; a run of its own sets it too
     import torch
 
     torch.set_num_threads(1)
-    for name in ("run", "core.session", "core.assembly", "core.log", "plugins.loading", "diffusers", "transformers"):
+    for name in (
+        "run",
+        "core.run.session",
+        "core.run.assembly",
+        "core.log.lines",
+        "plugins.loading",
+        "diffusers",
+        "transformers",
+    ):
         importlib.import_module(name)
     for name in imported_by_a_run():
         with suppress(ImportError):

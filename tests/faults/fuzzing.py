@@ -177,7 +177,7 @@ def _caption(ending: str) -> Target:
 
 
 def _toml() -> Target:
-    from core.config_file import load_config
+    from core.config.file import load_config
     from core.errors import ConfigError
     from tests.small_runs import CONFIG
 
@@ -208,7 +208,7 @@ def _manifest() -> Target:
 
 def _safetensors() -> Target:
     from core.checkpoint.contents import Checkpoint
-    from core.config import ModelTable
+    from core.config.tables import ModelTable
     from core.errors import CheckpointError, ConfigError
     from core.families.parts.folder import ModelFolder
 
@@ -228,7 +228,7 @@ def _safetensors() -> Target:
 
 
 def _model_configs() -> Target:
-    from core.config import ModelTable
+    from core.config.tables import ModelTable
     from core.errors import ConfigError
     from core.families.parts.folder import ModelFolder
     from core.families.parts.scheduler import load_scheduler

@@ -141,15 +141,15 @@ def never_restored(place: str) -> AbstractContextManager[object]:
 
 
 def no_plugin_state() -> AbstractContextManager[object]:
-    return patch("core.plugin_states.PluginStates.collect", lambda self, *arguments: ({}, {}))
+    return patch("core.resuming.plugin_states.PluginStates.collect", lambda self, *arguments: ({}, {}))
 
 
 def no_step_state() -> AbstractContextManager[object]:
-    return never_restored("core.step.Step.load_state")
+    return never_restored("core.step.closed.Step.load_state")
 
 
 def one_batch_further() -> AbstractContextManager[object]:
-    from core.position import Position
+    from core.resuming.position import Position
 
     real = Position.from_state
 
@@ -163,7 +163,7 @@ def one_batch_further() -> AbstractContextManager[object]:
 
 def seeded_by(value: Callable[[], int]) -> AbstractContextManager[object]:
     """The noise of training has one part of its place more."""
-    from core import rng
+    from core.compute import rng
 
     real = rng.derive
     return patch.object(rng, "derive", lambda *place: real(*place, value()))
@@ -181,7 +181,7 @@ def optimizer_of_before() -> AbstractContextManager[object]:
     """A checkpoint has the moments of the one before it."""
     import copy
 
-    from core.run_state import RunState
+    from core.resuming.run_state import RunState
 
     real, kept = RunState._optimizer_state, {}
 
@@ -197,7 +197,7 @@ def optimizer_of_before() -> AbstractContextManager[object]:
 def weights_before_all_is_read() -> AbstractContextManager[object]:
     import torch
 
-    from core.run_state import RunState
+    from core.resuming.run_state import RunState
 
     real = RunState.read
 
@@ -255,6 +255,35 @@ def from_zero() -> AbstractContextManager[object]:
     return patch.object(CheckpointFolder, "newest", newest)
 
 
+def cause_not_told() -> AbstractContextManager[object]:
+    """Whoever ends says nothing, so that the others make what they can of a broken connection."""
+    return every(
+        patch("core.ranks.board.Board.tell_cause", lambda self, *arguments: False),
+        patch("core.ranks.launch.Launcher._tell", lambda self, *arguments: None),
+    )
+
+
+def no_rescue() -> AbstractContextManager[object]:
+    return never_restored("core.run.session.Session._rescue")
+
+
+def no_time_to_save() -> AbstractContextManager[object]:
+    """Nobody is given a moment once a rank has failed."""
+    return patch("core.ranks.launch.ENDING_SECONDS", 0.0)
+
+
+def orphans_kept() -> AbstractContextManager[object]:
+    """The launcher waits for nobody, and kills nobody."""
+    from core.ranks.launch import Launcher
+
+    def watch(self: Launcher) -> None:
+        while not any(rank.poll() is not None for rank in self.ranks):
+            time.sleep(0.01)
+        self._look()
+
+    return every(patch.object(Launcher, "_watch", watch), patch.object(Launcher, "_end_all", lambda self: None))
+
+
 MUTANTS = (
     Mutant("a flipped bit is not noticed", "F11", partial(without_reason, "is damaged")),
     Mutant("the size of a file is not looked at, nor its digest", "F10", partial(without_reason, " bytes of ")),
@@ -265,7 +294,9 @@ MUTANTS = (
     Mutant("written under its own name from the beginning", "F02", write_in_place),
     Mutant("plugin state is not stored", "F03", no_plugin_state),
     Mutant(
-        "plugin state is not given back", "F17", partial(never_restored, "core.plugin_states.PluginStates.give_back")
+        "plugin state is not given back",
+        "F17",
+        partial(never_restored, "core.resuming.plugin_states.PluginStates.give_back"),
     ),
     Mutant("the average is not restored", "F02", partial(never_restored, "plugins.ema.Ema.load_state_dict")),
     Mutant("the loss scale is not restored", "F05", no_step_state),
@@ -279,7 +310,11 @@ MUTANTS = (
     Mutant("a failure of the saving thread is lost", "F20", lost_failure),
     Mutant("the newest is that of the latest time", "F17", newest_by_time),
     Mutant("all bad, and it starts from zero", "F13", from_zero),
-    Mutant("no lock", "F16", lambda: patch("core.session.locked", lambda folder: nullcontext())),
-    Mutant("no look at the free space", "F08", partial(never_restored, "core.artefacts.Artefacts.require_room")),
+    Mutant("no lock", "F16", lambda: patch("core.run.session.locked", lambda folder: nullcontext())),
+    Mutant("no look at the free space", "F08", partial(never_restored, "core.run.artefacts.Artefacts.require_room")),
     Mutant("what was written is not read back", "F09", partial(never_restored, "core.checkpoint.commit.difference")),
+    Mutant("a rank's cause is not told", "F41", cause_not_told),
+    Mutant("nothing is saved when a rank has ended", "F41", no_rescue),
+    Mutant("a rank that saves is not given the time", "F41", no_time_to_save),
+    Mutant("ranks are left behind", "F41", orphans_kept),
 )

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from .bench import Bench, Size
 
-NOT_YET = "not yet"
-
 
 @dataclass(frozen=True)
 class Row:
@@ -20,10 +18,7 @@ class Row:
     id: str
     title: str
     counts: dict[Size, int]
-    trials: Callable[[Bench], None] | None
-    """None for a row whose subject is not built yet."""
-    awaits: str = ""
-    """What it waits for."""
+    trials: Callable[[Bench], None]
 
 
 @dataclass(frozen=True)
@@ -41,15 +36,11 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        if self.row.trials is None:
-            return NOT_YET
         return "fail" if self.problems or not self.passed else "pass"
 
     @property
     def line(self) -> str:
         """`F03 pass 50/50`."""
-        if self.row.trials is None:
-            return f"{self.row.id} {NOT_YET}: {self.row.awaits}"
         return f"{self.row.id} {self.verdict} {self.passed}/{self.passed + len(self.problems)}"
 
 
@@ -69,11 +60,6 @@ def row(
     return declare
 
 
-def not_yet(id: str, title: str, awaits: str) -> None:
-    """Declare a row whose subject is not built yet; it says so and passes nothing."""
-    ROWS[id] = Row(id, title, {}, None, awaits)
-
-
 def all_rows() -> dict[str, Row]:
     """By id, F01 first and S13 last; they are declared in the files `rows_<name>.py`."""
     for path in sorted(Path(__file__).parent.glob("rows_*.py")):
@@ -84,8 +70,6 @@ def all_rows() -> dict[str, Row]:
 def run_row(row: Row, size: Size) -> Result:
     """Make its trials in a folder of their own."""
     begun, used = time.monotonic(), processor_seconds()
-    if row.trials is None:
-        return Result(row, 0, (), 0.0)
     with tempfile.TemporaryDirectory(prefix=f"signalbox-{row.id}-", ignore_cleanup_errors=True) as folder:
         bench = Bench(row.id, size, row.counts[size], Path(folder))
         with bench.trial("the row itself"):

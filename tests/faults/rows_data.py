@@ -30,7 +30,7 @@ def bad_pictures(bench: Bench) -> None:
     with bench.trial("the run without them"):
         _ended(bench.train(work))
         assert digest(work) == without
-        assert work.said(f"10 pictures in 1 buckets (32x32: 10), {len(UNUSABLE)} set aside")
+        assert work.said(f"10 pictures in 1 bucket (32x32: 10), {len(UNUSABLE)} set aside")
     told = _set_aside(data, bench.folder / "cache")
     for number, (kind, (name, _, reason)) in enumerate(UNUSABLE.items()):
         with bench.trial(kind):
@@ -164,7 +164,7 @@ def few_pictures(bench: Bench) -> None:
     with bench.trial("one picture, fewer than a batch"):
         work = bench.workspace(*QUICK, data=one)
         _ended(bench.train(work))
-        assert work.said("1 pictures in 1 buckets")
+        assert work.said("1 picture in 1 bucket (")
         assert json.loads((work.checkpoints[-1] / "state.json").read_text())["position"]["epoch"] >= 2
     with bench.trial("one picture, and a batch filled with it"):
         _ended(bench.train(bench.workspace(*QUICK, "data.short_batches='fill'", data=one)))
@@ -188,7 +188,7 @@ def _ended(ended: Ended, code: int = 0) -> Ended:
 
 def _set_aside(data: Path, cache: Path | None = None) -> dict[str, str]:
     """By the names of files, why a scan sets them aside."""
-    from core.config import DataTable
+    from core.config.tables import DataTable
     from core.data.scan import scan
     from core.pictures.headers import HeaderCache
 

@@ -13,7 +13,7 @@ from tests.small_runs import ROOT
 
 from .bench import EMA, JOURNAL, Bench, Workspace, copy_pictures, digest
 from .injectors import shuffle_folders
-from .rows import not_yet, row
+from .rows import row
 
 PLUGINS = JOURNAL + EMA + '\n[[plugins]]\nuse = "plugins.captions.DropCaption"\nprobability = 0.5\n'
 RANDOM = ("data.crop='random'", "data.flip_p=0.5", "train.steps=5", "checkpoint.every_steps=0")
@@ -58,9 +58,6 @@ def same_after(before: str, after: str, bench: Bench) -> None:
     ended = bench.train(work, f"data.workers={after}", timeout=120)
     assert ended.code == 0, ended.output
     assert digest(work) == bench.reference(*RANDOM, plugins=PLUGINS)
-
-
-not_yet("F38", "one process with two rounds, and two processes", "training on several devices")
 
 
 @row("F39", "hash seed, locale, time zone, folder and its order, umask", cut=1, short=9, long=20)
@@ -170,7 +167,3 @@ def same_watched(name: str, plain: Workspace, bench: Bench) -> None:
     ended = bench.train(work)
     assert ended.code == 0, ended.output
     assert digest(work, WATCHED) == digest(plain, WATCHED)
-
-
-not_yet("F41", "one of several processes ends, hangs, raises or has NaN", "training on several devices")
-not_yet("F42", "one of several processes ends within a save", "training on several devices")

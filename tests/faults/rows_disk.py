@@ -37,7 +37,7 @@ def full_disk(bench: Bench) -> None:
 def shorter_waits() -> None:
     """As if the minutes between attempts were over in a moment."""
     set_constants("core.checkpoint.writer", {"FIRST_WAIT_SECONDS": 0.02, "LONGEST_WAIT_SECONDS": 0.05})
-    set_constants("core.artefacts", {"LAST_WAIT_SECONDS": 0.05})
+    set_constants("core.run.artefacts", {"LAST_WAIT_SECONDS": 0.05})
 
 
 def at_save(actions: dict[int, Callable[[], object]]) -> None:
@@ -59,7 +59,7 @@ def full_for_a_while(policy: str, room: int, bench: Bench) -> None:
         shorter_waits()
         disk.begin()
         at_save({2: lambda: disk.fill(leave=room)})
-        on_call("core.artefacts:why_not_saved", look)
+        on_call("core.run.artefacts:why_not_saved", look)
 
     def look(number: int) -> None:
         """Called for each failure: the checkpoint before must be as it was."""
@@ -132,7 +132,7 @@ def stops_while_waiting(bench: Bench) -> None:
     def inject() -> None:
         disk.begin()
         at_save({2: disk.fill})
-        on_call("core.artefacts:why_not_saved", lambda number: signal_self(signal.SIGTERM))
+        on_call("core.run.artefacts:why_not_saved", lambda number: signal_self(signal.SIGTERM))
 
     ended = bench.train(work, inject=inject)
     assert ended.code in (7, 143), ended.output

@@ -100,8 +100,8 @@ def room_again(bench: Bench) -> None:
 
     def inject() -> None:
         disk.begin()
-        on_call("core.trainer:Trainer._take_step", lambda count: disk.end() if count == 6 else None)
-        on_call("core.session:Session._close", lambda _: kept.write_bytes((disk.folder / "notes.txt").read_bytes()))
+        on_call("core.run.trainer:Trainer._take_step", lambda count: disk.end() if count == 6 else None)
+        on_call("core.run.session:Session._close", lambda _: kept.write_bytes((disk.folder / "notes.txt").read_bytes()))
 
     ended = bench.train(work, inject=inject)
     ends_as_ever(ended, work, bench, "plugin Notes cannot write in Notes.write at metrics.ready", plugins=plugins)
@@ -143,7 +143,7 @@ def cache_breaks(bench: Bench) -> None:
 
     def inject() -> None:
         disk.begin(full=False)
-        on_call("core.trainer:Trainer.train", lambda count: spoil())
+        on_call("core.run.trainer:Trainer.train", lambda count: spoil())
 
     ended = bench.train(work, "cache.latents=true", inject=inject)
     ends_as_ever(ended, work, bench, "cache cannot be written: ")
@@ -229,7 +229,7 @@ def goes_back(how: str, places: Sequence[tuple[int, int]], overrides: Sequence[s
 def is_killed_and_goes_back(number: int, bench: Bench) -> None:
     """Killed before it takes its n-th step, before or after it went back, the run goes on to the same bits."""
     work = bench.workspace(*REWIND, plugins=subject("Spoil", BAD))
-    ended = bench.train(work, inject=partial(kill_at, "core.trainer:Trainer._take_step", number))
+    ended = bench.train(work, inject=partial(kill_at, "core.run.trainer:Trainer._take_step", number))
     assert ended.killed, ended.output
     ends_with(bench.train(work), 0)
     assert digest(work) == bench.reference(*REWIND, plugins=subject("LeaveOut", BAD))

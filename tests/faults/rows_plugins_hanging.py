@@ -72,7 +72,7 @@ T_SECONDS = 2.0
 
 def impatient() -> None:
     """Give lanes up after a moment."""
-    from core import session
+    from core.run import session
     from events import lanes
 
     lanes.Lanes.__init__.__kwdefaults__.update(limit_seconds=T_SECONDS)

@@ -196,14 +196,14 @@ def calls_of(trace: str) -> Iterator[str]:
 
 
 LOADING = (
-    "core.run_folder:find_run",
-    "core.session:Session._start",
-    "core.assembly:Assembly.build_trainer",
+    "core.run_folder.folder:find_run",
+    "core.run.session:Session._start",
+    "core.run.assembly:Assembly.build_trainer",
     "core.checkpoint.contents:Checkpoint.tensors",
-    "core.run_state:RunState.apply",
-    "core.run_state:RunState._load_optimizer",
-    "core.plugin_states:PluginStates.give_back",
-    "core.trainer:Trainer.train",
+    "core.resuming.run_state:RunState.apply",
+    "core.resuming.run_state:RunState._load_optimizer",
+    "core.resuming.plugin_states:PluginStates.give_back",
+    "core.run.trainer:Trainer.train",
 )
 """What a run goes through before its first step."""
 

@@ -37,7 +37,9 @@ def hold(work: Workspace, bench: Bench) -> None:
 
 def refused(bench: Bench) -> None:
     work = bench.workspace(*SHORT)
-    first = bench.begin(work, inject=partial(on_call, "core.trainer:Trainer.train", lambda count: hold(work, bench)))
+    first = bench.begin(
+        work, inject=partial(on_call, "core.run.trainer:Trainer.train", lambda count: hold(work, bench))
+    )
     assert wait_until((work.path / "holds").exists, first)
     before = tree(work.run / "checkpoints")
     second = bench.train(work)
@@ -52,7 +54,9 @@ def refused(bench: Bench) -> None:
 
 def taken_over(bench: Bench) -> None:
     work = begun(bench, SHORT)
-    first = bench.begin(work, inject=partial(on_call, "core.trainer:Trainer.train", lambda count: hold(work, bench)))
+    first = bench.begin(
+        work, inject=partial(on_call, "core.run.trainer:Trainer.train", lambda count: hold(work, bench))
+    )
     assert wait_until((work.path / "holds").exists, first)
     first.send(signal.SIGKILL)
     assert first.wait().killed

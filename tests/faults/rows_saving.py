@@ -49,7 +49,7 @@ def read_only(bench: Bench) -> None:
         on_call(
             "core.checkpoint.writer:Writer.hand_over", lambda number: disk.forbid_writing() if number == 3 else None
         )
-        on_call("core.artefacts:why_not_saved", lambda number: disk.allow_writing() if number == 2 else None)
+        on_call("core.run.artefacts:why_not_saved", lambda number: disk.allow_writing() if number == 2 else None)
 
     ended = bench.train(work, inject=inject)
     assert ended.code == 0, ended.output
@@ -187,9 +187,11 @@ def late_and_killed(bench: Bench) -> None:
 
     def inject() -> None:
         next_is_taken = threading.Semaphore(0)
-        on_call("core.artefacts:Artefacts.save", lambda number: next_is_taken.release() if number > 1 else None)
+        on_call("core.run.artefacts:Artefacts.save", lambda number: next_is_taken.release() if number > 1 else None)
         on_call("core.checkpoint.folder:CheckpointFolder.save", lambda number: next_is_taken.acquire(timeout=20.0))
-        on_call("core.step:Step.take", lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == 4 else None)
+        on_call(
+            "core.step.closed:Step.take", lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == 4 else None
+        )
 
     assert bench.train(work, inject=inject).killed
     assert whole_steps(work), "nothing was saved"

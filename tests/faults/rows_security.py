@@ -218,7 +218,7 @@ ODD_PROMPTS = ("../../../etc/passwd", "/etc/passwd", "..", "a\\..\\b", "x" * 300
 def paths(bench: Bench) -> None:
     """Names that lead elsewhere are refused; a run with odd prompts, previews and exports writes in its folder alone."""
     with bench.trial("20 names of runs, plugins and validation sets"):
-        from core.config_file import validate
+        from core.config.file import validate
 
         for name in NAMES:
             for tree in _named(name):

@@ -25,7 +25,7 @@ from .fuzzing import fuzz, targets
 from .rows import ROWS, row
 
 PACKAGES = ("core", "events", "plugins")
-CONVERSION = ROOT / "core" / "conversion.py"
+CONVERSION = ROOT / "core" / "weights" / "conversion.py"
 BANNED_CALLS = ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "marshal.loads",
                 "pickle.load", "pickle.loads", "torch.save")  # fmt: skip
 BANNED_IMPORTS = ("pickle", "cloudpickle", "dill", "shelve", "marshal")

@@ -83,7 +83,7 @@ def _no_canary(work: Workspace, output: str) -> None:
 
 
 def _alike() -> None:
-    from core.redaction import Redactor
+    from core.log.redaction import Redactor
 
     tree = {
         "use_cls_token": "mean",
@@ -112,7 +112,7 @@ def network(bench: Bench) -> None:
             words = ("--steps", "1", "--count", "1", "--out", str(work.path / "samples.png"))
             _quietly(bench, "sample", "--run", str(work.run), "--prompt", "owl", *words)
     with bench.trial(f"{len(REFUSED)} hosts that are not public"):
-        from core.http_post import resolve
+        from core.outside.http_post import resolve
 
         for host in REFUSED:
             try:
@@ -164,7 +164,7 @@ def _leave_the_network() -> bool:
 
 def _rebinding() -> None:
     """The name is asked for once; the connection goes to that very address, under the host's name."""
-    from core.http_post import json_payload, post
+    from core.outside.http_post import json_payload, post
 
     asked: list[object] = []
     reached: list[object] = []

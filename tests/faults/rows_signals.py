@@ -11,10 +11,10 @@ from .rows import row
 from .rows_process import LEAN, assert_ends_as_unbroken, go_on
 
 PHASES: dict[str, tuple[str, tuple[str, ...], bool]] = {
-    "mid-step": ("core.step:Step._backward", (), False),
+    "mid-step": ("core.step.update:PlainUpdate.backward", (), False),
     "mid-save": ("", (), False),
-    "mid-sample": ("core.preview:Previews._keep", ("preview.every_steps=2",), False),
-    "mid-validation": ("core.step:Step.measure", ("validation.fraction=0.3", "validation.every_steps=1"), True),
+    "mid-sample": ("core.preview.previews:Previews._keep", ("preview.every_steps=2",), False),
+    "mid-validation": ("core.step.closed:Step.measure", ("validation.fraction=0.3", "validation.every_steps=1"), True),
     "mid-caching": ("core.cache.latent_pass:LatentPass._row", ("cache.latents=true",), False),
 }
 """What is signalled in: a function of the product that runs then, what the config needs for it, and whether that makes

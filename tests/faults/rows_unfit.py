@@ -103,8 +103,8 @@ def refuse_unfit(change: Callable[[Path], object], bench: Bench) -> None:
 
 def note_weights(record: Path) -> None:
     """A digest of the live weights before the checkpoint is read, and one after it could not be."""
-    from core.artefacts import Artefacts
-    from core.run_state import RunState
+    from core.resuming.run_state import RunState
+    from core.run.artefacts import Artefacts
 
     load = Artefacts.load
 

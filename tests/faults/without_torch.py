@@ -17,7 +17,7 @@ from events.plugin import PluginTable
 
 from .plugins_for_misbehaviour import Misbehaving
 
-LIGHT = ("run", "core.config_file", "core.guards", "core.log", "plugins.loading")
+LIGHT = ("run", "core.config.file", "core.attached.guards", "core.log.lines", "plugins.loading")
 HEAVY = ("torch", "diffusers", "transformers")
 
 

@@ -14,6 +14,7 @@ from events import Plugin, PluginSettings, on
 from events.errors import AttachError, ControlError, PluginError
 from events.payloads import EpochEnd
 from events.testing import (
+    GivenRanks,
     Harness,
     batch,
     checkpoint_saved,
@@ -158,6 +159,41 @@ def test_the_save_hook_is_given_where_the_checkpoint_lies() -> None:
 
 def test_the_end_hook_is_given_the_reason() -> None:
     assert given("on_training_end")["reason"] == "asked"
+
+
+@pytest.mark.parametrize(
+    ("runs_on", "rank", "called"),
+    [
+        (None, 0, {"on_epoch_end", "on_model_load"}),
+        (None, 1, {"on_model_load"}),
+        ("all", 1, {"on_epoch_end", "on_model_load"}),
+        ("main", 1, set()),
+    ],
+)
+def test_of_several_processes_its_hooks_run_where_their_signals_have_it_or_where_the_class_says(
+    runs_on: Any, rank: int, called: set[str]
+) -> None:
+    plugin = type("Ranked", (Recorder,), {"runs_on": runs_on})()
+    harness = Harness(plugin, ranks=GivenRanks(rank, 2))
+    harness.emit("epoch.end", epoch_end())
+    harness.emit("model.loaded", model_loaded({}))
+    assert set(plugin.given) == called
+
+
+def test_its_transforms_run_on_every_process_whatever_the_class_says() -> None:
+    class Shout(BasePlugin):
+        runs_on = "main"
+
+        def transform_caption(self, caption: str) -> str:
+            return caption.upper()
+
+    assert Harness(Shout(), ranks=GivenRanks(1, 2)).apply("sample.caption", "a", sample_context()) == "A"
+
+
+def test_a_class_that_runs_nowhere_that_there_is_is_named() -> None:
+    plugin = type("Ranked", (BasePlugin,), {"runs_on": "some", "on_epoch_end": lambda self, **kwargs: None})()
+    with pytest.raises(AttachError, match=r"Ranked\.on_epoch_end: ranks is \"main\" or \"all\", not 'some'"):
+        Harness(plugin)
 
 
 def test_what_is_not_overridden_is_not_subscribed() -> None:

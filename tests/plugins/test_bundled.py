@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import Field
 
-from core.packing import pack, unpack
+from core.resuming.packing import pack, unpack
 from events import Plugin, PluginSettings
 from events.plugin import PluginTable
 from events.testing import Harness

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import plugins.ema
-from core.packing import pack, unpack
+from core.resuming.packing import pack, unpack
 from events import Plugin, on
 from events.errors import PluginError
 from events.payloads import ParameterGroup, PreviewEnd

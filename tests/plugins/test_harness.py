@@ -17,7 +17,7 @@ from events.checks import of_type
 from events.errors import AttachError, PluginError
 from events.payloads import CheckpointSaved, EpochEnd, RunStart, SampleContext, StepParts
 from events.spec import Notification, Transform
-from events.testing import Harness, checkpoint_saved, epoch_end, epoch_start, sample_context, step_parts
+from events.testing import GivenRanks, Harness, checkpoint_saved, epoch_end, epoch_start, sample_context, step_parts
 
 
 class Listener(Plugin):
@@ -290,6 +290,34 @@ def test_what_was_asked_of_the_run_is_noted_in_order_also_when_it_was_taken() ->
         harness.emit_and_wait("checkpoint.saved", checkpoint_saved())
         assert [request.kind for request in harness.asked] == ["save", "set", "stop"] * 2 + ["preview"]
     assert harness.asked[1].value == 2
+
+
+def test_it_can_be_one_of_several_processes() -> None:
+    """Who is called there is told in tests/events/test_ranks.py."""
+    listener = Listener()
+    Harness(listener, ranks=GivenRanks(1, 2)).emit("epoch.end", epoch_end())
+    assert listener.heard == []
+
+
+def test_what_the_others_say_is_given_by_rank_and_what_it_told_them_is_kept() -> None:
+    ranks = GivenRanks(1, 3, [[1], [3]], ["a", "c"])
+    assert ranks.gather((2,)) == [[1], [2], [3]]
+    assert ranks.outcomes("a word", "b") == ["a", "b", "c"]
+    assert ranks.told == [[2], "b"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: GivenRanks(2, 2), "rank 2 is none of 2"),
+        (lambda: GivenRanks(0, 3, [1, 2], [3]), r"an answer has one value of each other rank, 2; got \[3\]"),
+        (lambda: GivenRanks(0, 2, [1]).gather(object()), "not JSON serializable"),
+        (lambda: [GivenRanks(0, 2).gather(1)], "gather is called for the 1. time, and 0 answers are given"),
+    ],
+)
+def test_an_exchange_that_cannot_be_is_refused(make: Any, said: str) -> None:
+    with pytest.raises((ValueError, LookupError, TypeError), match=said):
+        make()
 
 
 def test_emit_and_wait_drives_async_handlers_to_their_end_and_raises_what_they_raise() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from core.config import DataTable
+from core.config.tables import DataTable
 from core.data.maker import Encodable
 from core.data.scan import scan
 from core.pictures.headers import HeaderCache
@@ -21,7 +21,7 @@ from events.payloads import Crop, SampleKey
 from events.plugin import PluginTable
 from events.testing import Harness, sample_context
 from plugins.image_crop import CropJitter, Flip
-from tests.core.test_samples import maker_of
+from tests.core.data.test_samples import maker_of
 from tests.plugins.pictures_for_tests import draws_nothing, in_validation
 from tests.plugins.test_captions import share_of
 

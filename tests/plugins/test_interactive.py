@@ -110,7 +110,7 @@ class AskAt(Plugin):
 
 
 def test_files_in_a_run_do_what_they_say(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.pace.SHOWN_SECONDS", 0.0)  # progress at each step
+    monkeypatch.setattr("core.run.pace.SHOWN_SECONDS", 0.0)  # progress at each step
     run = train(
         "train.steps=9", "checkpoint.every_steps=0", "validation.fraction=0.3", "validation.every_steps=0",
         plugins=TABLE + '\n[[plugins]]\nuse = "tests.plugins.test_interactive.AskAt"\n',

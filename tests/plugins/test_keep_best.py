@@ -58,6 +58,15 @@ def test_the_best_is_let_stay_until_a_better_one_is_there() -> None:
     assert harness.apply("checkpoint.retention", (2, 1), retention_context(step=3)) == (2, 1)
 
 
+def test_a_best_counts_also_when_the_next_is_measured_before_its_checkpoint_is_whole() -> None:
+    harness = Harness(KeepBest())
+    measured(harness, [3.0, 2.0])
+    measured(harness, [3.0, 2.0, 1.0])
+    harness.emit("checkpoint.saved", checkpoint_saved(step=1))
+    assert harness.apply("checkpoint.retention", (1,), retention_context(step=3)) == ()
+    assert harness.apply("checkpoint.retention", (1,), retention_context(step=2)) == (1,)
+
+
 def test_the_best_is_remembered_over_a_resume() -> None:
     first, second = KeepBest(), KeepBest()
     harness = Harness(first)

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from core.config import TrainTable
-from core.learning_rate import learning_rate_factor
+from core.config.tables import TrainTable
+from core.step.learning_rate import learning_rate_factor
 from events import Plugin, on
 from events.payloads import LearningRateFunction, StepEnd
 from events.testing import Harness, checkpoint_loaded, metrics_ready, model_context, run_end, run_info, run_start

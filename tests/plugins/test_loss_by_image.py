@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.picture_losses import Tally, Typical, judge, mean_loss, robust_scores
-from core.report.suspects import Shown, write_suspects
+from core.history.picture_losses import Tally, Typical, judge, mean_loss, robust_scores
+from core.history.suspects import Shown, write_suspects
 from events import Plugin, PluginSettings, on
 from events.payloads import Batch, Item, LossFunction, StepEnd
+from events.ranks import ALONE, Ranks
 from events.testing import (
+    GivenRanks,
     Harness,
     batch,
+    checkpoint_start,
     data_ready,
     epoch_end,
     item,
@@ -30,7 +35,7 @@ from events.testing import (
     step_parts,
 )
 from plugins.loss_by_image import PLACES, LossByImage, Tape
-from tests.small_runs import Run, assert_same_state
+from tests.small_runs import STARTER, Run, assert_same_state
 
 torch.set_num_threads(1)
 LOSSES = '[[plugins]]\nuse = "plugins.loss_by_image.LossByImage"\n'
@@ -42,9 +47,10 @@ WRONG = {"red-1": "blue", "blue-1": "red", "green-2": "yellow", "yellow-2": "gre
 class Steps:
     """A stand-in for the trainer: steps whose losses and timesteps are given, and what is measured after them."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, ranks: Ranks = ALONE, *, lockstep: bool = False, **settings: Any) -> None:
         self.plugin = LossByImage(LossByImage.Settings.model_validate({"noise_from": 0.0, **settings}))
-        self.harness = Harness(self.plugin)
+        self.harness = Harness(self.plugin, ranks=ranks)
+        self.lockstep = lockstep
         self.given: list[float] = []
         plain: LossFunction = lambda *_: torch.tensor(self.given)  # noqa: E731  # typed
         self.loss = self.harness.compose("loss", plain, step_parts())
@@ -52,16 +58,25 @@ class Steps:
         self.repeats: list[int] = []
         self.answers: list[list[float]] = []
 
-    def take(self, losses: Sequence[float], t: Sequence[int], captions: Sequence[str], *, step: int = 1) -> None:
-        """One step of one batch; with `answers`, the losses that are measured after it."""
-        made = batch(
-            torch.zeros(len(losses), 3, 8, 8),
-            captions=tuple(captions),
-            tokens={"text_encoder": torch.arange(len(losses))[:, None]},
+    def take(
+        self, losses: Sequence[float], t: Sequence[int], captions: Sequence[str], *, step: int = 1,
+        stand_in: Sequence[float] = (),
+    ) -> None:  # fmt: skip
+        """One step of one batch, and of one that is another process's; with `answers`, the losses that are measured after it."""
+        own = [made_batch(captions)] if captions else []
+        if own:
+            self._loss(losses, t, own[0])
+        others = [made_batch(["x"] * len(stand_in))] if stand_in else []
+        if others:
+            self._loss(stand_in, [500] * len(stand_in), others[0])
+        live = replace(
+            live_state(
+                measure=lambda each, repeat: self._loss(self._answer(each, repeat), [500] * len(each.keys), each)
+            ),
+            lockstep=self.lockstep,
         )
-        self._loss(losses, t, made)
-        live = live_state(measure=lambda each, repeat: self._loss(self._answer(each, repeat), t, each))
-        self.harness.emit("step.end", step_end(made, step=step, live=live))
+        event = replace(step_end(*own, step=step, live=live), stand_ins=tuple(others))
+        self.harness.emit("step.end", event)
 
     def tallies(self) -> dict[str, Tally]:
         self.harness.emit("metrics.ready", metrics_ready())
@@ -76,6 +91,13 @@ class Steps:
         self.measured.append(made)
         self.repeats.append(repeat)
         return self.answers.pop(0)
+
+
+def made_batch(captions: Sequence[str]) -> Batch:
+    count = len(captions)
+    return batch(
+        torch.zeros(count, 3, 8, 8), captions=tuple(captions), tokens={"text_encoder": torch.arange(count)[:, None]}
+    )
 
 
 @pytest.fixture
@@ -96,8 +118,14 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_it_finds_the_mislabelled_pictures_of_a_real_run(train: Callable[..., Run], mislabelled: Path) -> None:
-    settings = ("train.steps=60", "train.batch_size=24", "train.learning_rate=0.01", "checkpoint.every_steps=0")
+def test_it_finds_the_mislabelled_pictures_of_a_real_run(
+    train: Callable[..., Run], mislabelled: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """With an encoder of pictures that has been trained, which keeps colours apart."""
+    model = shutil.copytree(model_folder, tmp_path / "model")
+    shutil.copytree(STARTER / "vae", model / "vae", dirs_exist_ok=True)
+    settings = (f"model.path={model}", "cache.latents=true", "train.steps=60", "train.batch_size=24",
+                "train.learning_rate=0.01", "checkpoint.every_steps=0")  # fmt: skip
     rows = told(train(f"data.root={mislabelled}", *settings, plugins=LOSSES).folder)
     assert len(rows) == 24
     assert len({Path(row["id"]).stem for row in rows[:5]} & WRONG.keys()) >= 3
@@ -245,6 +273,60 @@ def test_a_step_that_was_taken_twice_is_read_as_it_was_the_second_time() -> None
     for losses in ([9.0, 9.0], [1.0, 2.0], [3.0, 4.0]):
         tape.write(torch.tensor(losses), torch.zeros(2))
     assert tape.newest(4)[1].tolist() == [1, 2, 3, 4]
+
+
+def test_what_was_gone_through_in_anothers_stead_is_not_read_as_a_ranks_own() -> None:
+    tape = Tape(CPU, 1000)
+    for losses in ([1.0, 2.0], [8.0, 9.0]):
+        tape.write(torch.tensor(losses), torch.zeros(2))
+    assert tape.newest(2, behind=2)[1].tolist() == [1, 2]
+    ranks = GivenRanks(1, 2, [[]])
+    steps = Steps(ranks, compare_every_steps=0)
+    steps.take([1.0, 2.0], [250] * 2, ["a", "b"], stand_in=[8.0, 9.0, 7.0])
+    steps.harness.emit("checkpoint.start", checkpoint_start())
+    ((first, second),) = ranks.told
+    assert [row[2:] for row in (first, second)] == [[0.25, 1.0], [0.25, 2.0]]
+
+
+def test_the_main_process_takes_in_what_all_have_drawn_in_the_order_of_one() -> None:
+    """A step's losses come before its comparisons, and batches in the order in which they were dealt."""
+    second = GivenRanks(1, 2, [[]])
+    other = Steps(second)
+    other.answers = [[4.0, 4.0], [5.0, 3.0]]
+    other.take([3.0, 4.0], [500] * 2, ["c", "d"], step=1)
+    other.harness.emit("checkpoint.start", checkpoint_start())
+    steps = Steps(GivenRanks(0, 2, second.told))
+    taken: list[Any] = []
+    steps.plugin._take_in = lambda rows: taken.extend(rows)  # type: ignore[method-assign]  # the order is of interest
+    steps.answers = [[1.0, 1.0], [2.0, 2.0]]
+    steps.take([1.0, 2.0], [500] * 2, ["a", "b"], step=1)
+    steps.harness.emit("checkpoint.start", checkpoint_start())
+    assert [place for place, *_ in taken] == [[1, kind, number] for kind in (0, 1) for number in (0, 0, 1, 1)]
+    assert [row[3] for row in taken] == [1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 4.0, 4.0]
+
+
+def test_with_several_processes_a_report_takes_in_what_was_sent_at_the_one_before() -> None:
+    """Which has arrived on each of them, so that nobody waits for a device."""
+    ranks = GivenRanks(0, 2, [[]], [[]])
+    steps = Steps(ranks, compare_every_steps=0)
+    steps.take([1.0, 2.0], [500] * 2, ["a", "b"])
+    steps.harness.emit("metrics.ready", metrics_ready())
+    assert (ranks.told, steps.plugin._pictures) == ([[]], {})
+    steps.harness.emit("metrics.ready", metrics_ready())
+    assert [len(told) for told in ranks.told] == [0, 2]
+    assert len(steps.plugin._pictures) == 2
+
+
+@pytest.mark.parametrize(
+    ("captions", "stand_in", "forwards"), [(["a"], [], 2), ([], [1.0, 1.0], 2), (["a", "b"], [1.0], 4)]
+)
+def test_where_a_forward_pass_is_an_exchange_each_process_makes_as_many(
+    captions: list[str], stand_in: list[float], forwards: int
+) -> None:
+    steps = Steps(GivenRanks(1, 2, [[]]), lockstep=True)
+    steps.answers = [[1.0] * len(each) for each in (captions, captions, stand_in, stand_in) if each]
+    steps.take([1.0] * len(captions), [500] * len(captions), captions, stand_in=stand_in)
+    assert len(steps.measured) == forwards
 
 
 class Kept(Plugin):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.errors import ConfigError
-from core.objective import mean_squared_error
+from core.step.objective import mean_squared_error
 from events.payloads import Batch
 from events.testing import Harness, batch, step_parts
 from plugins.masked_loss import MaskedLoss, normalised_mask

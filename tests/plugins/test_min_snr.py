@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from core.noise_schedule import DiscreteSchedule
+from core.compute.noise_schedule import DiscreteSchedule
 from events.errors import PluginError
 from events.payloads import Batch
 from events.testing import Harness, batch, step_parts

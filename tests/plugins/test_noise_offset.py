@@ -2,8 +2,8 @@
 
 import torch
 
-from core.objective import compose_objective
-from core.rng import PlaceStreams, draw_each
+from core.compute.rng import PlaceStreams, draw_each
+from core.step.objective import compose_objective
 from events.testing import Harness, step_parts
 from plugins.noise_offset import NoiseOffset
 

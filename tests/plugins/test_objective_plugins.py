@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.compute.noise_schedule import FlowSchedule
+from core.compute.rng import PlaceStreams, draw_each
 from core.families.parts.scheduler import schedule_of
-from core.noise_schedule import FlowSchedule
-from core.objective import Objective, compose_objective
-from core.rng import PlaceStreams, draw_each
+from core.step.objective import Objective, compose_objective
 from events import Plugin
 from events.errors import PluginError
 from events.testing import CosineSchedule, Harness, batch, model_context, step_parts

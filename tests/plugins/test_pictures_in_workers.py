@@ -7,7 +7,7 @@ import torch
 
 from events.payloads import Batch
 from events.plugin import PluginTable
-from tests.core.test_samples import load_epoch, same
+from tests.core.data.test_samples import load_epoch, same
 from tests.small_runs import ROOT
 
 ALL: dict[str, dict[str, object]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.grid import CELL_PIXELS, LINE_PIXELS, MARGIN_PIXELS, MARK
+from core.preview.grid import CELL_PIXELS, LINE_PIXELS, MARGIN_PIXELS, MARK
 from events.payloads import Prompt
 from events.testing import Harness, preview_end, prompt, run_info
 from plugins.preview_evolution import PreviewEvolution, evenly

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from events.payloads import Item, Prompt
-from events.testing import Harness, item, preview_end, prompt, run_info, run_start
+from events.ranks import ALONE, Ranks
+from events.testing import GivenRanks, Harness, item, preview_end, prompt, run_info, run_start
 from plugins.ema import Ema
 from plugins.prompt_recall import PromptRecall
 
@@ -27,6 +28,7 @@ class PaintBox:
 
     instead: dict[str, str] = field(default_factory=dict)
     asked: list[Prompt] = field(default_factory=list)
+    lockstep: bool = False
 
     def render(self, prompts: tuple[Prompt, ...]) -> list[Image.Image]:
         self.asked += prompts
@@ -60,11 +62,12 @@ def measure(
     *,
     reason: str = "end",
     config: Any = None,
+    ranks: Ranks = ALONE,
     **settings: Any,
 ) -> dict[str, Any] | None:
     """The result file after a preview round, if there is one."""
     run = run_info(folder)
-    harness = Harness(PromptRecall(PromptRecall.Settings(**settings)))
+    harness = Harness(PromptRecall(PromptRecall.Settings(**settings)), ranks=ranks)
     harness.emit("run.start", run_start(run=run, config=config or {}))
     harness.emit(
         "preview.end",
@@ -130,6 +133,39 @@ def test_a_count_spreads_over_the_captions_and_compares_with_every_picture(
     assert (result["count"], result["pictures"], result["chance_per_cent"]) == (2, 4, 25)
 
 
+def test_several_processes_render_a_share_of_the_captions_each_and_the_main_one_tells(
+    tmp_path: Path, items: tuple[Item, ...]
+) -> None:
+    instead = {"blue": "grey"}
+    alone = measure(tmp_path, items, PaintBox(instead))
+    (tmp_path / "prompt_recall.json").unlink()
+    first, second = PaintBox(instead), PaintBox(instead)
+    ranks = GivenRanks(1, 2, [[0, 3]])
+    assert measure(tmp_path, items, second, ranks=ranks) is None
+    assert measure(tmp_path, items, first, ranks=GivenRanks(0, 2, ranks.told)) == alone
+    assert [[(one.text, one.seed) for one in box.asked] for box in (first, second)] == [
+        [("red", 0), ("blue", 2)], [("lime", 1), ("grey", 3)],
+    ]  # fmt: skip
+
+
+def test_a_process_that_is_left_without_a_caption_renders_nothing(tmp_path: Path, items: tuple[Item, ...]) -> None:
+    box, ranks = PaintBox(), GivenRanks(2, 3, [[0], [2]])
+    measure(tmp_path, items, box, ranks=ranks, count=2)
+    assert (box.asked, ranks.told) == ([], [[]])
+
+
+def test_where_rendering_is_an_exchange_each_process_renders_every_caption(
+    tmp_path: Path, items: tuple[Item, ...]
+) -> None:
+    boxes = [PaintBox(lockstep=True), PaintBox(lockstep=True)]
+    measure(tmp_path, items, boxes[1], ranks=GivenRanks(1, 2, [[0, 1, 2, 3]]))
+    result = measure(tmp_path, items, boxes[0], ranks=GivenRanks(0, 2, [[3, 3, 3, 3]]))
+    assert result is not None
+    assert result["per_cent"] == 100
+    assert boxes[0].asked == boxes[1].asked
+    assert len(boxes[0].asked) == 4
+
+
 @pytest.mark.parametrize(("reason", "rendered"), [("start", 2), ("end", 3)])
 def test_the_start_may_be_measured_with_fewer(
     tmp_path: Path, items: tuple[Item, ...], reason: str, rendered: int
@@ -188,4 +224,8 @@ def test_a_preview_round_that_failed_is_passed_over(tmp_path: Path, items: tuple
 def test_it_renders_with_the_weights_of_the_previews_wherever_ema_stands_in_the_config() -> None:
     for plugins in ((Ema(), PromptRecall()), (PromptRecall(), Ema())):
         signals = {signal.name: signal for signal in Harness(*plugins).bus.signals}
-        assert [handler.plugin for handler in signals["preview.end"].handlers] == ["PromptRecall", "Ema"]
+        assert [handler.plugin for handler in signals["preview.end"].handlers] == [
+            "PromptRecall",
+            "PromptRecall",
+            "Ema",
+        ]

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from events.testing import Harness, checkpoint_loaded, checkpoint_saved, retention_context, step_end
+from events.testing import (
+    Harness,
+    checkpoint_loaded,
+    checkpoint_saved,
+    checkpoint_start,
+    control_applied,
+    retention_context,
+    step_end,
+)
 from plugins.rolling_checkpoint import RollingCheckpoint
 from tests.small_runs import Run, assert_same_state
 
@@ -36,6 +44,15 @@ def due(plugin: RollingCheckpoint, epochs: int, steps_in_epoch: int, *, skipped:
         harness.emit("step.end", event)
         found += [step] * len(event.control.take("save"))
     return found
+
+
+def take_step(harness: Harness, step: int, *, epoch: int, step_in_epoch: int = 0, steps_in_epoch: int = 1) -> None:
+    """As the trainer does it: where a save is asked for, take the request up and begin one."""
+    event = step_end(step=step, epoch=epoch, step_in_epoch=step_in_epoch, steps_in_epoch=steps_in_epoch)
+    harness.emit("step.end", event)
+    for request in event.control.take("save"):
+        harness.emit("control.applied", control_applied(step=step, kind="save", asker=request.asker))
+        harness.emit("checkpoint.start", checkpoint_start(step=step))
 
 
 def let_go(harness: Harness, step: int) -> tuple[int, ...]:
@@ -84,9 +101,7 @@ def test_only_the_newest_of_its_own_are_held_back(tmp_path: Path) -> None:
     harness = Harness(rolling(every_epochs=0.5, keep=2))
     gone: dict[int, tuple[int, ...]] = {}
     for step in range(1, 9):
-        harness.emit(
-            "step.end", step_end(step=step, epoch=(step - 1) // 4, step_in_epoch=(step - 1) % 4, steps_in_epoch=4)
-        )
+        take_step(harness, step, epoch=(step - 1) // 4, step_in_epoch=(step - 1) % 4, steps_in_epoch=4)
         gone[step] = save(harness, step, tuple(range(step - 1, 0, -1)))  # with every step saved and none kept
     assert gone[4] == (3, 1)  # 2 is its own, and so is the new one
     assert gone[5] == (3, 1)
@@ -97,7 +112,7 @@ def test_only_the_newest_of_its_own_are_held_back(tmp_path: Path) -> None:
 def test_one_that_could_not_be_written_counts_for_nothing() -> None:
     harness = Harness(rolling(keep=1))
     for step, epoch in ((1, 0), (2, 1)):
-        harness.emit("step.end", step_end(step=step, epoch=epoch, step_in_epoch=0, steps_in_epoch=1))
+        take_step(harness, step, epoch=epoch)
         if step == 1:
             save(harness, step, ())
     assert let_go(harness, 3) == ()
@@ -106,7 +121,7 @@ def test_one_that_could_not_be_written_counts_for_nothing() -> None:
 def test_one_that_is_still_being_written_when_the_next_is_asked_for_counts_too() -> None:
     harness = Harness(rolling(keep=2))
     for step in (1, 2):
-        harness.emit("step.end", step_end(step=step, epoch=step - 1, step_in_epoch=0, steps_in_epoch=1))
+        take_step(harness, step, epoch=step - 1)
     harness.emit("checkpoint.saved", checkpoint_saved(step=1))
     assert let_go(harness, 2) == ()
     harness.emit("checkpoint.saved", checkpoint_saved(step=2))
@@ -114,9 +129,36 @@ def test_one_that_is_still_being_written_when_the_next_is_asked_for_counts_too()
     assert harness.apply("checkpoint.retention", both, retention_context(step=3)) == ()
 
 
-def test_one_that_was_loaded_had_been_saved_though_the_run_ended_before_it_was_told_of() -> None:
+def test_with_several_processes_its_own_is_the_one_that_is_begun_once_its_wish_is_taken_up() -> None:
+    """Which may be steps after it was asked for, behind one that the run saves by itself."""
+    harness = Harness(rolling(keep=1))
+    harness.emit("step.end", step_end(step=1, epoch=0, step_in_epoch=0, steps_in_epoch=1))
+    harness.emit("checkpoint.start", checkpoint_start(step=1))
+    harness.emit("control.applied", control_applied(step=3, kind="save", asker="somebody"))
+    harness.emit("checkpoint.start", checkpoint_start(step=3))
+    harness.emit("control.applied", control_applied(step=4, kind="save", asker="RollingCheckpoint"))
+    harness.emit("checkpoint.start", checkpoint_start(step=4))
+    for step in (1, 3, 4):
+        harness.emit("checkpoint.saved", checkpoint_saved(step=step))
+    going: tuple[int, ...] = (4, 3, 1)
+    assert harness.apply("checkpoint.retention", going, retention_context(step=5)) == (3, 1)
+
+
+def test_a_wish_that_a_stop_has_cut_off_is_made_again() -> None:
     first, second = rolling(), rolling()
     Harness(first).emit("step.end", step_end(step=1, epoch=0, step_in_epoch=0, steps_in_epoch=1))
+    second.load_state_dict(first.state_dict())
+    harness, found = Harness(second), []
+    for step in (2, 3):
+        event = step_end(step=step, epoch=1, step_in_epoch=step - 2, steps_in_epoch=9)
+        harness.emit("step.end", event)
+        found.append(len(event.control.take("save")))
+    assert found == [1, 0]
+
+
+def test_one_that_was_loaded_had_been_saved_though_the_run_ended_before_it_was_told_of() -> None:
+    first, second = rolling(), rolling()
+    take_step(Harness(first), 1, epoch=0)
     second.load_state_dict(first.state_dict())
     harness = Harness(second)
     assert let_go(harness, 2) == (1,)

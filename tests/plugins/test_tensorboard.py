@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.grid import labelled_grid
+from core.preview.grid import labelled_grid
 from events.errors import AttachError
 from events.payloads import PreviewEnd, RunInfo
 from events.plugin import PluginTable
@@ -87,6 +87,16 @@ def test_a_resumed_run_replaces_the_steps_it_takes_again(tmp_path: Path) -> None
     session(tmp_path, (20, 1.0), (30, 2.0), resumed_step=10)
     points = read(tmp_path).Scalars("loss")
     assert [(point.step, point.value) for point in points] == [(10, 0.5), (20, 1.0), (30, 2.0)]
+
+
+def test_files_are_read_in_the_order_in_which_they_were_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also two of one second, of which tensorboard would name the tenth before the ninth."""
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
+    session(tmp_path, (10, 0.5))
+    session(tmp_path, (10, 0.25), resumed_step=9)
+    assert [point.value for point in read(tmp_path).Scalars("loss")] == [0.25]
 
 
 def test_a_preview_round_is_a_grid_with_its_prompts(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 The packages here are real wheels, installed by pip into a folder of their own.
 """
 
-import os
 import subprocess
 import sys
 import zipfile
@@ -12,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from core.config import PluginEntry
+from core.config.tables import PluginEntry
 from events.errors import AttachError
 from events.plugin import PluginTable
 from plugins.loading import build_plugins, load_plugin, plugin_problems, tables_of
-from tests.small_runs import ROOT, Run
+from tests.small_runs import Run
+from tests.warm import run_py
 
 PLUGIN = """
 import multiprocessing
@@ -153,9 +153,7 @@ def test_loader_workers_find_it(
 def test_the_command_line_tells_of_it(install: Install, site: Path, tmp_path: Path) -> None:
     install("sparkle-one", "sparkle = sparkle_one:Sparkle")
     (tmp_path / "config.toml").write_text('plugins = ["sparkle"]\n[model]\npath = "."\n[data]\nroot = "."\n')
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "plan", "config.toml"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = run_py("plan", "config.toml", cwd=tmp_path, environment={"PYTHONPATH": str(site)})
+    assert done.returncode == 0, done.stderr
     assert "sparkle" in done.stdout
     assert "Sparkle.add" in done.stdout

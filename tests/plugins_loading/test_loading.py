@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import plugins
-from core.config import Config, PluginEntry
+from core.config.tables import Config, PluginEntry
 from events import Plugin
 from events.errors import AttachError
 from events.plugin import PluginTable
@@ -213,6 +213,13 @@ def test_a_plugin_that_cannot_be_made_is_named(write: Callable[..., Path]) -> No
     )
     (problem,) = problems(write("fragile_painter.py", text), table("fragile_painter.Fragile"))
     assert problem == "plugins[3] fragile_painter.Fragile cannot be made: OSError('no file')"
+
+
+def test_a_plugin_that_misses_a_package_says_so_in_words(write: Callable[..., Path]) -> None:
+    says = "raise ModuleNotFoundError('paint is not installed; pip install paint')"
+    text = GOOD + f"\nclass Dry(Plugin):\n    def __init__(self, settings=None, *, name=''):\n        {says}\n"
+    (problem,) = problems(write("dry_painter.py", text), table("dry_painter.Dry"))
+    assert problem == "plugins[3] dry_painter.Dry cannot be made: paint is not installed; pip install paint"
 
 
 def test_every_problem_of_every_plugin_is_told_at_once(tmp_path: Path) -> None:

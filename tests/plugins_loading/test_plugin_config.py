@@ -1,15 +1,13 @@
 """What is wrong with the plugins of a config is said before anything is loaded, with exit code 2."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.config_file import validate
+from core.config.file import validate
 from core.errors import ConfigError
-from tests.small_runs import ROOT
+from tests.warm import run_py
 
 AFFIX = "plugins.captions.Affix"
 
@@ -67,10 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refused(folder: Path) -> Any:
     (folder / "hasty_plugin.py").write_text(BROKEN)
     (folder / "config.toml").write_text(CONFIG)
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "train", "config.toml"],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return run_py("train", "config.toml", cwd=folder)
 
 
 def test_a_run_with_a_wrong_handler_ends_with_the_exit_code_of_a_config_error(refused: Any) -> None:

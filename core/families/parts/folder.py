@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...config import ModelTable
+from ...config.tables import ModelTable
 from ...errors import ConfigError
-from ...weight_files import problem_with_weights
+from ...weights.files import problem_with_weights
 from .standard import prediction_said_by, standard_of
 from .untrusted import INDEX, entry_problem, folder_problems
 from .weights import reading

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from events.payloads import Conditioning, Prompt
 
-from ...config import ModelTable
+from ...compute.noise_schedule import DiscreteSchedule, FlowSchedule
+from ...compute.rng import seeded_initialisation
+from ...config.tables import ModelTable
 from ...errors import ConfigError
-from ...noise_schedule import DiscreteSchedule, FlowSchedule
-from ...rng import seeded_initialisation
 from .clip import long_standing_keys, write_text_config
 from .folder import ModelFolder, write_json
 from .original import Places, read_original, require_names, to_original
@@ -228,9 +228,15 @@ class PipelineFamily(ABC):
         tokenizers: dict[str, Any] = dict.fromkeys(self.tokenizer_folders.values())
         tokenizers |= {self.tokenizer_folders[name]: one for name, one in self.tokenizers.items()}
         kind = getattr(diffusers, self.pipelines[0])
-        made = kind(**self.modules, **absent, **tokenizers, scheduler=self.sampler(scheduler), **self.nothing)
+        made = kind(**self.bare_modules(), **absent, **tokenizers, scheduler=self.sampler(scheduler), **self.nothing)
         made.set_progress_bar_config(disable=True)
         return made
+
+    def bare_modules(self) -> "dict[str, nn.Module]":
+        """By name, without what accelerate puts around a module that several processes train."""
+        from accelerate.utils import extract_model_from_parallel
+
+        return {name: extract_model_from_parallel(module) for name, module in self.modules.items()}
 
     def write(
         self, folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], headers: Mapping[str, dict[str, str]]
@@ -297,7 +303,7 @@ class PipelineFamily(ABC):
             write_json(place / "config.json", public(self.configs[name]))
             save_file(state, place / "diffusion_pytorch_model.safetensors", metadata=header)
             return
-        write_text_config(self.modules[name].config, self.parts[name], place)
+        write_text_config(self.bare_modules()[name].config, self.parts[name], place)
         save_file(self.long_standing(name, state), place / "model.safetensors", metadata=header)
 
     def _index(self) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ...compute.noise_schedule import DiscreteSchedule, FlowSchedule
 from ...errors import ConfigError
-from ...noise_schedule import DiscreteSchedule, FlowSchedule
 from .folder import ModelFolder
 from .weights import reading
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...errors import ConfigError
-from ...weight_files import folder_problems
+from ...weights.files import folder_problems
 
 log = logging.getLogger("signalbox.model")
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"

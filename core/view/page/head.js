@@ -101,10 +101,16 @@ function element(part) {
   return part.code ? make("code", {}, part.code) : make("button", { type: "button" }, part.button);
 }
 
+// The words that a command begins with, as whoever started the run has typed them.
+function program(session) {
+  const command = session?.command ?? [];
+  return command.includes("train") ? command.slice(0, command.indexOf("train")) : ["python", "run.py"];
+}
+
 function* notices(run, connection, reason) {
   const { state, waiting } = run.status, session = run.session;
   if (connection === "over") {
-    yield ["", "The server of this page has ended, and the page stays as it was. ", { code: `python run.py view ${run.run.folder}` }, " serves it again. ", { button: "Connect again" }];
+    yield ["", "The server of this page has ended, and the page stays as it was. ", { code: [...program(session), "view", run.run.folder].map(quoted).join(" ") }, " serves it again. ", { button: "Connect again" }];
   }
   if (state === "failed") yield ["bad", `The run failed${session.stage ? ` in ${session.stage}` : ""}: ${session.error}`];
   if (state === "interrupted") yield ["bad", "The run's process is gone without a word; its newest checkpoint stands."];

@@ -81,7 +81,7 @@ function handlers(plan, times) {
     ({ ...handler, signal, place, time: cost.get([handler.plugin, signal.name, handler.handler].join("\n")) })));
   return table([
     ["Signal", (row) => (row.place ? "" : make("code", {}, row.signal.name))],
-    ["Handler", (row) => make("span", { title: row.source }, row.handler, row.is_async ? make("small", {}, "async") : "")],
+    ["Handler", (row) => make("span", { title: row.source }, row.handler, ...notes(row).map((note) => make("small", {}, note)))],
     ["Plugin", (row) => row.plugin],
     ["Where", (row) => (row.place ? "" : row.signal.where)],
     ["Priority", (row) => String(row.priority), true],
@@ -90,6 +90,11 @@ function handlers(plan, times) {
     ["Slowest", (row) => (row.time ? taken(row.time.slowest_seconds) : "–"), true],
     ["Together", (row) => (row.time ? taken(row.time.seconds) : "–"), true],
   ], rows, "Handlers");
+}
+
+// What is to be known of a handler besides: one that looks on runs on the main rank alone, unless it says otherwise.
+function notes({ signal, is_async, ranks }) {
+  return [...(is_async ? ["async"] : []), ...(signal.kind === "notification" && ranks === "all" ? ["all ranks"] : [])];
 }
 
 function lag(now) {

@@ -1,7 +1,5 @@
 """`run.py compare A B` says in what two runs differ, and from which step on, to the last digit."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -12,10 +10,11 @@ from core.history.compare_report import compare_sections, write_comparison
 from core.history.comparison import changed_settings, same_until, shared_metrics
 from core.history.facts import Data, PluginFacts
 from core.history.reading import read_run
-from core.report.terminal import print_report
+from core.pages.terminal import print_report
 from tests.core.history.written_runs import falling, made_round, write_run
 from tests.core.reading_pages import Page, assert_stands_alone
-from tests.small_runs import ROOT, Run
+from tests.small_runs import Run
+from tests.warm import run_py
 
 FALLING = ("train.schedule=linear", "train.decay_from=0.5")
 FILE = '\n[[plugins]]\nuse = "plugins.metrics_file.MetricsFile"\n'
@@ -144,14 +143,13 @@ def test_two_trainings_with_one_seed_have_the_same_curves_until_their_settings_p
 
 def test_the_command_prints_it_and_writes_the_page(pair: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
     one, two = pair()
-    words = [sys.executable, str(ROOT / "run.py"), "compare", str(one), str(two)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    words = ["compare", str(one), str(two)]
+    done = run_py(*words)
+    assert done.returncode == 0, done.stderr
     assert "one and two" in done.stdout
-    done = subprocess.run(
-        [*words, "--html", str(tmp_path / "x.html")], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    assert run_py(*words, "--html", str(tmp_path / "x.html")).returncode == 0
     assert Page(tmp_path / "x.html").text_of("h1") == ["one and two"]
     missing = [*words, "--html", str(tmp_path / "nowhere" / "x.html")]
-    done = subprocess.run(missing, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_py(*missing)
     assert done.returncode == 2
     assert "x.html: 1 problem" in done.stderr

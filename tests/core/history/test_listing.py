@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -18,10 +16,11 @@ from core.history.going_on import how_to_go_on
 from core.history.listing import as_json, going_on, list_runs, listing_sections
 from core.history.places import find_folder, runs_folder
 from core.history.reading import read_run
-from core.report.terminal import print_report
-from core.run_folder import find_run
+from core.pages.terminal import print_report
+from core.run_folder.folder import find_run
 from tests.core.history.written_runs import falling, write_run
-from tests.small_runs import ROOT, Run
+from tests.small_runs import Run
+from tests.warm import run_py
 
 STOPPED = {"status": "stopped", "reason": "enough", "step": 60}
 
@@ -140,13 +139,8 @@ def test_a_broken_record_does_not_end_it(tmp_path: Path) -> None:
 def test_in_a_pipe_nothing_is_cut_coloured_or_broken_over_lines(tmp_path: Path) -> None:
     name = "a-name-of-sixty-four-signs-" + "x" * 37
     write_run(tmp_path / name, session=STOPPED | {"reason": "r" * 300}, curves={"loss": falling()})
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "runs", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
+    done = run_py("runs", str(tmp_path))
+    assert done.returncode == 0, done.stderr
     assert any(
         name in line and "60 of 100" in line and line.rstrip().endswith("kB") for line in done.stdout.splitlines()
     )

@@ -60,6 +60,23 @@ def test_it_has_everything_that_the_run_wrote(tmp_path: Path, report_of: Callabl
         assert said in page.text, said
 
 
+def test_the_plan_says_which_handlers_that_look_on_run_on_every_process(
+    tmp_path: Path, report_of: Callable[[Path], Page]
+) -> None:
+    def planned(kind: str, ranks: str, name: str) -> PlannedSignal:
+        handler = Handler(
+            plugin="Own", handler=f"Own.{name}", priority=50, is_async=False, ranks=ranks, source="own.py:1"
+        )
+        return PlannedSignal(name=f"own.{name}", kind=kind, where="training", handlers=(handler,))
+
+    signals = (planned("notification", "all", "hook"), planned("notification", "main", "write"),
+               planned("notification", "", "old"), planned("build", "all", "weigh"))  # fmt: skip
+    page = report_of(write_run(tmp_path / "run", plan=Plan(signals=signals)))
+    cells = page.text_of("td")
+    assert "hook, on all ranks" in cells
+    assert {"write", "old", "weigh"} <= set(cells)
+
+
 def test_each_metric_has_its_chart(tmp_path: Path, report_of: Callable[[Path], Page]) -> None:
     page = report_of(whole_run(tmp_path / "run"))
     titles = [own["aria-label"] for own in page.all("svg")]

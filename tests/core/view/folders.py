@@ -23,8 +23,8 @@ from core.history.facts import (  # fmt: skip
     Status,
 )
 from core.history.recording import write_facts
-from core.redaction import Redactor
-from core.run_lock import OWNER
+from core.log.redaction import Redactor
+from core.run_folder.lock import OWNER
 from tests.small_runs import PICTURES
 
 OWL, FOX = PICTURES / "birds" / "owl.png", PICTURES / "animals" / "fox.png"

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.run_lock import locked
+from core.run_folder.lock import locked
 from core.view.curves import Curve, thinned
 from core.view.follow import Follower
 from core.view.log_lines import NEWEST, LogLines

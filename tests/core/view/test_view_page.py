@@ -71,13 +71,24 @@ def begun(command: list[str], folder: Path) -> Generator[LiveRun, None, None]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, picture_folder: Path) -> Iterator[LiveRun]:
-    home = tmp_path_factory.mktemp("live")
-    places = {"dir": home / "runs", "model": model_folder, "data": picture_folder, "cache": home / "cache"}
-    config = home / "config.toml"
-    config.write_text(CONFIG.format(**{key: json.dumps(str(value)) for key, value in places.items()}) + PLUGINS)
-    command = [sys.executable, str(ROOT / "run.py"), "train", str(config), *sets(LONG)]
-    with begun(command, home / "runs" / "test") as run:
+def new_run(
+    tmp_path_factory: pytest.TempPathFactory, model_folder: Path, picture_folder: Path
+) -> Callable[[], AbstractContextManager[LiveRun]]:
+    def begin() -> AbstractContextManager[LiveRun]:
+        home = tmp_path_factory.mktemp("live")
+        places = {"dir": home / "runs", "model": model_folder, "data": picture_folder, "cache": home / "cache"}
+        config = home / "config.toml"
+        config.write_text(CONFIG.format(**{key: json.dumps(str(value)) for key, value in places.items()}) + PLUGINS)
+        command = [sys.executable, str(ROOT / "run.py"), "train", str(config), *sets(LONG)]
+        return begun(command, home / "runs" / "test")
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def run(new_run: Callable[[], AbstractContextManager[LiveRun]]) -> Iterator[LiveRun]:
+    """One that goes on for as long as the tests of this file."""
+    with new_run() as run:
         yield run
 
 
@@ -263,8 +274,11 @@ def test_it_fits_a_phone_by_day_and_by_night(look: Look, dark: bool) -> None:
         assert page.page.locator("[data-wish=stop]").is_visible()
 
 
-def test_a_button_stops_the_run_and_the_page_outlives_it(run: LiveRun, look: Look) -> None:
-    with look() as page:
+def test_a_button_stops_the_run_the_page_outlives_it_and_its_files_are_served_again(
+    new_run: Callable[[], AbstractContextManager[LiveRun]],
+    open_page: Callable[..., AbstractContextManager[Window]],
+) -> None:
+    with new_run() as run, open_page(run.url) as page:
         page.until(HAS_CURVES)
         page.page.locator("[data-wish=stop]").click()
         page.page.locator("#stop-dialog [value=stop]").click()
@@ -276,13 +290,6 @@ def test_a_button_stops_the_run_and_the_page_outlives_it(run: LiveRun, look: Loo
         assert run.process.wait(SECONDS) == 0
     (checkpoint,) = (run.folder / "checkpoints").glob("step-*")
     assert json.loads((checkpoint / "state.json").read_text())
-
-
-def test_a_run_that_is_over_is_served_from_its_files(
-    run: LiveRun, open_page: Callable[..., AbstractContextManager[Window]]
-) -> None:
-    if run.process.poll() is None:
-        pytest.fail("the test before stops the run")
     command = [sys.executable, str(ROOT / "run.py"), "view", str(run.folder), "--port", "0"]
     with begun(command, run.folder) as again, open_page(again.url) as page:
         page.until(HAS_CURVES)

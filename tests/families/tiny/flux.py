@@ -77,6 +77,7 @@ MODELS = tuple(
         pack=pack,
         unpack=unpack,
         train=("transformer", "text_encoder"),
+        is_further=not guidance_embeds,
     )
     for name, guidance_embeds in (("flux-dev", True), ("flux-schnell", False))
 )

@@ -53,6 +53,8 @@ class Tiny:
     """The diffusers class of scheduler whose steps show the denoiser's output unchanged; empty: the model's own."""
     train: tuple[str, ...] = ("transformer",)
     """Modules to train."""
+    is_further: bool = False
+    """Another model of its family: it is trained in the long form of the tests only."""
 
 
 SIDES = (64, 128)

@@ -51,6 +51,7 @@ def tiny(name: str, prediction: str) -> Tiny:
         text_keys={"text_encoder": "text_model.encoder.layers.0.self_attn.q_proj.weight"},
         sampler="DDIMScheduler",
         train=("unet", "text_encoder"),
+        is_further=prediction == "epsilon",
     )
 
 

@@ -1,0 +1,1 @@
+"""What steps and families compute with: devices, tensors, random numbers, noise schedules."""

@@ -1,0 +1,1 @@
+"""What leaves this program: HTTP, and other commands."""
