@@ -20,6 +20,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
+from itertools import pairwise
+from multiprocessing import util
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +33,7 @@ IMPORTED = (
     "torch.nn.parallel", "torch._dynamo",
 )  # fmt: skip
 """What a run imports on its way."""
+START_COLD = util.spawnv_passfds  # type: ignore[attr-defined]  # not in its types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,8 +319,31 @@ def _be_rank(asked: Asked, told: int) -> int:
 def _run(arguments: Sequence[str]) -> int:
     import run
 
+    util.spawnv_passfds = _start_beside  # type: ignore[attr-defined]  # what multiprocessing starts its servers with
     sys.argv = [str(ROOT / "run.py"), *arguments]
     return run.main()
+
+
+def _start_beside(path: bytes, words: Sequence[str], kept: Sequence[int]) -> int:
+    """A server of multiprocessing: the one that loader workers come from is forked, since it too would import torch."""
+    if not words[-1].startswith("from multiprocessing.forkserver import main"):
+        return START_COLD(path, words, kept)
+    pid = os.fork()
+    if not pid:
+        _leave(partial(_be_fork_server, words[-1], kept))
+    return pid
+
+
+def _be_fork_server(code: str, kept: Sequence[int]) -> int:
+    """With what a program that was just started has: no files of others, and signals that do what they do by default."""
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for lower, upper in pairwise(sorted({2, *kept, os.sysconf("SC_OPEN_MAX")})):
+        os.closerange(lower + 1, upper)
+    exec(code, {})  # as `python -c` does
+    return 0
 
 
 def _leave(work: Callable[[], int]) -> None:
