@@ -50,6 +50,15 @@ DEFAULT_CONFIG = Path("config.toml")
 PROFILED_STEPS = 10
 
 HELP = "Train text-to-image diffusion models; everything around the step is a plugin. Without a command: train."
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
+    "PYTHONSAFEPATH": "1",  # no worker finds modules in the current folder
+    "MKL_CBWR": "AUTO,STRICT",  # on the CPU, products of matrices have the same bits wherever these lie in memory
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # when a rank ends, the others' sockets would say so at length
+}
+"""What holds unless somebody has set it otherwise; libraries read it when they are imported."""
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=HELP
@@ -516,11 +525,8 @@ def command_again() -> list[str]:
 
 def main() -> int:
     """Run the command line; errors the user can mend are shown without a traceback."""
-    os.environ.setdefault(
-        "TORCH_CPP_LOG_LEVEL", "ERROR"
-    )  # when a rank ends, the others' sockets would say so at length
-    for name in ("HF_HUB_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE", "HF_HUB_DISABLE_TELEMETRY", "PYTHONSAFEPATH"):
-        os.environ.setdefault(name, "1")  # the last: no worker finds modules in the current folder
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     arguments = sys.argv[1:]
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] != "--help"):
         arguments = ["train", *arguments]

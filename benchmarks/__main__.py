@@ -19,6 +19,7 @@ from rich.console import Console
 
 from benchmarks.figures import Options, Section
 from benchmarks.output import Result, machine, tables_of, write_json
+from run import ENVIRONMENT
 
 SECTIONS = (
     "benchmarks.step", "benchmarks.peers", "benchmarks.dispatch", "benchmarks.lanes", "benchmarks.checkpoints",
@@ -32,8 +33,8 @@ WIDTH = 130
 def main(words: Sequence[str] | None = None, modules: Sequence[str] = SECTIONS) -> int:
     """Measure what is asked for; `words` are those of the command line."""
     arguments = parse(words, modules)
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
-        os.environ.setdefault(name, "1")
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "MKL_CBWR"):
+        os.environ.setdefault(name, ENVIRONMENT[name])
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     console, facts, results = console_of(), machine(), list[Result]()
     console.print(words_on(facts))

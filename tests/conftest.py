@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the command line does
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(gettempdir()) / "hypothesis"))  # and not in the tree
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says on the terminal that it has found no other

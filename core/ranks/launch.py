@@ -22,7 +22,7 @@ from ..errors import LostRankError, ResourceError
 from .board import CAUSE, CAUSE_SECONDS, SAVING, WELL, Board
 from .environment import Place
 from .one_machine import environment, open_store, own_variables
-from .process_tree import adopt_orphans, children_of, end, ending_of, has_terminal
+from .process_tree import adopting_orphans, children_of, end, ending_of, has_terminal
 
 ENDING_SECONDS = 8.0
 """What ranks are given to end by themselves once one has failed, or a user has asked a second time."""
@@ -67,12 +67,12 @@ class Launcher:
     _signals: list[tuple[int, float]] = field(default_factory=list)
     """Those that came for this process, and when."""
 
+    @adopting_orphans()
     def run(self) -> int:
         store = open_store()  # for as long as this runs
         self._board = Board(Place(rank=-1, port=store.port))
         self._has_terminal = has_terminal()
         self._others = frozenset(children_of(os.getpid()))
-        adopt_orphans()
         handlers = dict.fromkeys(FORWARDED, self._forward)
         if hasattr(signal, "SIGTSTP") and signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
             handlers[signal.SIGTSTP] = self._rest

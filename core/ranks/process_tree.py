@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -34,11 +35,21 @@ def has_terminal() -> bool:
     return True
 
 
-def adopt_orphans() -> None:
-    """Become the parent of what a rank leaves behind, where the system has that; elsewhere such processes end by themselves."""
+@contextmanager
+def adopting_orphans() -> Generator[None, None, None]:
+    """Within, this process becomes the parent of what a rank leaves behind, where the system has that; elsewhere such
+    processes end by themselves."""
+    _adopt_orphans(1)
+    try:
+        yield
+    finally:
+        _adopt_orphans(0)
+
+
+def _adopt_orphans(whether: int) -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
+            ctypes.CDLL(None).prctl(ADOPT_ORPHANS, whether, 0, 0, 0)
 
 
 def end(rank: subprocess.Popen[bytes]) -> None:

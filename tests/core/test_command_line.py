@@ -1,5 +1,6 @@
 """The command line answers at once, says what is wrong without a traceback, and ends with the documented code."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from run import ENVIRONMENT
 from tests.small_runs import ROOT, Run
 from tests.warm import run_py
 
@@ -186,13 +188,14 @@ def test_sample_renders_an_exported_model(train: Callable[..., Run], tmp_path: P
     assert out.stat().st_size > 1000
 
 
-def test_the_environment_is_offline_by_default() -> None:
-    code = "import sys, os; sys.argv = ['run.py', 'events']; import run\ntry:\n    run.main()\nfinally:\n    print(os.environ['HF_HUB_OFFLINE'])"
-    environment = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
+def test_the_environment_is_offline_and_of_the_same_bits_unless_somebody_has_said_otherwise() -> None:
+    code = "import sys, os; sys.argv = ['run.py', 'events']; import run\ntry:\n    run.main()\nfinally:\n    print(dict(os.environ))"
+    environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT} | {"HF_HUB_OFFLINE": "no"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines()[-1] == "1"
+    found = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert {name: found[name] for name in ENVIRONMENT} == ENVIRONMENT | {"HF_HUB_OFFLINE": "no"}
 
 
 def test_check_tells_what_pictures_ask_for_and_no_plugin_does(write_config: Callable[..., Path], picture_folder: Path,

@@ -1,5 +1,6 @@
 """`run.py --processes N` starts N ranks that know of each other, tells once why they end, and leaves nothing behind."""
 
+import ctypes
 import json
 import os
 import shlex
@@ -198,6 +199,27 @@ def test_nothing_is_left_of_a_failed_run_not_even_what_a_killed_rank_had_started
     finally:
         started_before.kill()
         started_before.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where a process can adopt what others leave behind")
+def test_it_adopts_what_others_leave_behind_no_longer_than_it_runs(folder: Path) -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        noted(folder, "begun", 0)
+        seen.append(adopts_orphans())
+
+    end = while_it_runs(look)
+    launch(1, command(folder, "time.sleep(0.5)"))
+    end()
+    assert [*seen, adopts_orphans()] == [1, 0]
+
+
+def adopts_orphans() -> int:
+    """Whether this process does: PR_GET_CHILD_SUBREAPER of prctl(2)."""
+    answer = ctypes.c_int()
+    ctypes.CDLL(None).prctl(37, ctypes.byref(answer), 0, 0, 0)
+    return answer.value
 
 
 def is_alive(pid: int) -> bool:
