@@ -4,6 +4,7 @@ Their failures wait for the next step boundary; a handler that never ends is nam
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -323,10 +324,17 @@ def impatient() -> Lanes:
     return Lanes(patience_seconds=0.01, limit_seconds=0.03)
 
 
+def ends_the_wait(record: logging.LogRecord, logger: Logger) -> bool:
+    """Of the lanes' own lines the first one; asyncio may have something to say of loops that are gone."""
+    if record.name.startswith("signalbox"):
+        logger.gate.set()
+    return True
+
+
 def test_a_slow_drain_names_the_plugin_and_goes_on_waiting(attach: Attach, logger: Logger, caplog: Any) -> None:
     bus = attach(logger, lanes=Lanes(patience_seconds=0.01))
     put(bus, 1)
-    caplog.handler.addFilter(lambda record: logger.gate.set() or True)  # the first line ends the wait
+    caplog.handler.addFilter(lambda record: ends_the_wait(record, logger))
     bus.lanes.drain(limit_seconds=LONG)
     assert logger.steps == [1]
     assert "waiting for the async handlers of plugin Logger since" in caplog.text
