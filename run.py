@@ -191,14 +191,22 @@ def check(
     ] = 1,
 ) -> None:
     """Say everything that is wrong with a config, its data, its model and its plugins, without training."""
+    from core.errors import ConfigError
+
     loaded = load(config, overrides, no_plugins=no_plugins)
-    bus, source = assemble_bus(loaded, config)
     with uncollected():
         from core.checks import check as look_closer
+        from core.checks import problems_beside_plugins
         from core.log.lines import configure_logging
         from core.run.session import configure
 
         configure_logging("error")
+        try:
+            bus, source = assemble_bus(loaded, config)
+        except ConfigError as error:
+            bare = loaded.model_copy(update={"plugins": ()})
+            beside = problems_beside_plugins(bare, *assemble_bus(bare, config))
+            raise ConfigError(str(config), [*error.problems, *beside]) from error
         for line in look_closer(configure(bus, loaded, str(config)), bus, source, processes=processes):
             typer.echo(line)
     typer.echo(f"plugins   {', '.join(bus.plugins) or 'none'}")

@@ -44,6 +44,21 @@ def check(config: Config, bus: Bus, plugins: PluginSource, *, processes: int = 1
     yield from found.lines
 
 
+def problems_beside_plugins(config: Config, bus: Bus, plugins: PluginSource) -> list[str]:
+    """What else is wrong with a config whose plugins cannot be made; `bus` and `plugins` have none.
+
+    The model and what a run can go on from are not looked at, since plugins change them.
+    """
+    found = Findings()
+    with found.looking():
+        look_at_device(config)
+    with found.looking(), look_at_data(config, config.model, bus, plugins, found):
+        pass
+    _look_at_settings(config, found)
+    look_at_places(config, found)
+    return found.problems
+
+
 def _look(
     config: Config, bus: Bus, plugins: PluginSource, folder: RunFolder | None, found: Findings, processes: int
 ) -> None:
@@ -58,9 +73,7 @@ def _look(
         if checkpoint is not None:
             with found.looking():
                 compare_data(checkpoint, items)
-    for look in (look_at_optimizer, look_at_previews):
-        with found.looking():
-            look(config, found)
+    _look_at_settings(config, found)
     with found.looking():
         look_at_processes(config, processes, built, found)
     look_at_places(config, found)
@@ -71,6 +84,12 @@ def _look(
         look_at_disk(built.checkpoint_bytes, current_folder(config), found)
     if checkpoint is not None:
         _look_at_checkpoint(config, bus, checkpoint, built, found)
+
+
+def _look_at_settings(config: Config, found: Findings) -> None:
+    for look in (look_at_optimizer, look_at_previews):
+        with found.looking():
+            look(config, found)
 
 
 def _look_at_checkpoint(config: Config, bus: Bus, checkpoint: Checkpoint, built: Built | None, found: Findings) -> None:

@@ -75,6 +75,20 @@ def test_the_command_looks_at_what_a_run_configure_handler_makes_of_the_config(w
     assert "renamed is new" in done.stdout
 
 
+def test_plugins_that_cannot_be_made_hide_nothing_else(write_config: WriteConfig, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    path = write_config(plugin("plugins.captions.Afix") + plugin("plugins.image_color.Gamma", low="much"))
+    done = run_py(
+        "check", str(path), "--set", f"data.root={tmp_path / 'empty'}", "--set", "train.optimizer=torch.optim.Adamm",
+        "--set", "preview.scheduler=DDIM",
+    )  # fmt: skip
+    assert done.returncode == 2
+    for what in ("did you mean 'Affix'?", "plugins[1].low", "holds no picture", "did you mean 'Adam'?",
+                 "did you mean 'DDIMScheduler'"):  # fmt: skip
+        assert what in done.stderr, what
+    assert "5 problems" in done.stderr
+
+
 # places
 
 
