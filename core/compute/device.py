@@ -1,5 +1,6 @@
 """Where training computes: accelerate for placement and precision, and batches moved ahead on a stream of their own."""
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
@@ -49,6 +50,8 @@ class Device:
         if crew.are_several:
             crew.join(timeout_seconds)
         self.device: torch.device = self.accelerator.device
+        # accelerate imports DeepSpeed where it is installed, which else says on the terminal what it has found
+        os.environ.setdefault("DS_ACCELERATOR", self.device.type)
         self.is_cuda = self.device.type == "cuda"
         self.scales_gradients = settings.precision == "fp16"
         self._channels_last = settings.channels_last

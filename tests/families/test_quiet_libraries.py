@@ -1,13 +1,16 @@
 """diffusers and transformers print nothing of their own: what matters is checked, and their errors join our log."""
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.families import quiet_libraries
+from tests.small_runs import Run
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -62,3 +65,10 @@ family.render((Prompt(text="a", negative="", seed=0, width=64, height=64, steps=
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_a_run_tells_deepspeed_of_its_device(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate imports it where it is installed, and by itself it prints what it has found."""
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    train("train.steps=1")
+    assert os.environ["DS_ACCELERATOR"] == "cpu"
