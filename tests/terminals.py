@@ -13,8 +13,14 @@ from time import monotonic
 from tests.small_runs import ROOT
 
 PATIENCE_SECONDS = 120.0
-TAKE_THE_TERMINAL = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
-"""A program that leads a session has the first terminal that it opens."""
+TAKE_THE_TERMINAL = """
+import os, signal, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""A program that leads a session has the first terminal that it opens. One that a shell has in the background takes no
+interruptions, nor do those that it starts."""
 
 
 def without_a_size(environment: Mapping[str, str]) -> dict[str, str]:
