@@ -4,6 +4,7 @@ The group is of this process alone, on the CPU; what only several can show is in
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,16 @@ class Model(nn.Module):
 def alone() -> Iterator[None]:
     with mesh_of_one():
         yield
+
+
+class ByRows(torch.optim.SGD):
+    """Does otherwise with rows, as one may that looks at the norm of what it has."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # there never is one
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.sub_(weight.grad, alpha=2 * group["lr"] if is_in_rows(weight) else group["lr"])
 
 
 def config(**tables: object) -> Config:
@@ -102,6 +113,7 @@ def test_an_optimizer_that_treats_every_number_by_itself_can_be_used(name: str) 
     [
         ("torch.optim.Adafactor", "cannot train weights that are divided among processes (aten"),
         ("torch.optim.SGD", "its other kernels can: set train.optimizer_options = { fused = false, foreach = true }"),
+        ("tests.core.ranks.test_divisible.ByRows", "makes something else of weights that are divided among processes"),
         ("prodigyopt.Prodigy", "keeps 's' of a weight, which is neither divided as the weight is nor a single number"),
     ],
 )
@@ -119,6 +131,19 @@ def test_parameters_stay_under_their_names_and_are_in_rows() -> None:
     assert list(divided.parameters) == list(group.parameters)
     assert all(is_in_rows(one) for one in divided.parameters.values())
     assert type(model.blocks[0]).__name__ == "FSDPBlock"
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_a_checkpoint_is_given_does_not_change_with_the_run() -> None:
+    """Neither rows nor what every rank has whole, such as an optimizer's count of steps."""
+    model, sharding = Model(), Sharding(DistributedTable(), CPU, ONE)
+    sharding.divide({"unet": model}, [group_of(model)])
+    for tensor in (model.blocks[0].inner.weight, torch.tensor(3.0)):
+        part = sharding.part(tensor, torch.clone)
+        before = local(part).clone()
+        with torch.no_grad():
+            local(tensor).add_(1.0)
+        assert torch.equal(local(part), before)
 
 
 @pytest.mark.usefixtures("alone")

@@ -34,6 +34,8 @@ from tests.small_runs import CONFIG
 
 HEADERS = 1.02
 """What gloo adds to gradients of half a megabyte."""
+ROUNDS = 2
+"""Of a step whose weights are divided."""
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells how many bytes a connection has sent"
 )
@@ -106,12 +108,15 @@ def test_divided_weights_are_gathered_twice_a_round_in_half_precision_and_gradie
     tmp_path: Path, model_folder: Path, picture_folder: Path
 ) -> None:
     """As core/ranks/arithmetic.py has it, but that gloo sends gradients twice round where they go once round in a ring."""
-    settings = ("distributed.strategy=fsdp", "train.precision=bf16", "train.steps=4", "checkpoint.every_steps=0")
+    settings = (
+        "distributed.strategy=fsdp", "train.precision=bf16", "train.steps=4", f"train.accumulate={ROUNDS}",
+        "checkpoint.every_steps=0",
+    )  # fmt: skip
     said = count(tmp_path, model_folder, picture_folder, *settings)
     weights = said[0].gradient_bytes // 4
     sizes = Sizes(trained=weights, frozen=0, frozen_bytes=0, state_bytes=0)
-    ring = sent(sizes, DistributedTable(strategy="fsdp"), 2, 1, is_half=True)
-    assert ring == weights * (2 * 2 + 4) / 2
+    ring = sent(sizes, DistributedTable(strategy="fsdp"), 2, ROUNDS, is_half=True)
+    assert ring == ROUNDS * weights * (2 * 2 + 4) / 2
     for rank in said:
-        assert 1 <= rank.after(2).sent_by(THEIRS) / (ring + 4 * weights / 2) <= HEADERS
+        assert 1 <= rank.after(2).sent_by(THEIRS) / (ring + ROUNDS * 4 * weights / 2) <= HEADERS
         assert rank.after(2).calls_of(OURS, KEYS) == 0
