@@ -1,7 +1,7 @@
 """Where training computes: accelerate for placement and precision, and batches moved ahead on a stream of their own."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -76,13 +76,17 @@ class Device:
         return prepared
 
     def shared(
-        self, part: Callable[P, Result], modules: Sequence[nn.Module], *, trial: Callable[P, Any] | None = None
+        self, part: Callable[P, Result], modules: Mapping[str, nn.Module], *, trial: Callable[P, Any] | None = None
     ) -> Callable[P, Result]:
         """A part of the step that calls these modules, whose gradients are then added up over ranks; alone, as it is.
 
         `trial` stands in for the part where it is tried which weights take part; left out: the part itself.
         """
-        trained = [module for module in modules if any(weight.requires_grad for weight in module.parameters())]
+        trained = {
+            name: module
+            for name, module in modules.items()
+            if any(weight.requires_grad for weight in module.parameters())
+        }
         if not self.ranks.are_several or self.sharding is not None or not trained:
             return part
         if self.engine is not None:

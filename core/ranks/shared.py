@@ -34,7 +34,7 @@ class SharedPart(Generic[P, Result]):
     """Called as the part is; every rank calls it in the same rounds."""
 
     def __init__(
-        self, part: Callable[P, Result], trial: Callable[P, Any], modules: Sequence[nn.Module],
+        self, part: Callable[P, Result], trial: Callable[P, Any], modules: Mapping[str, nn.Module],
         accelerator: Accelerator, crew: Crew,
     ) -> None:  # fmt: skip
         """`trial` takes what the part does, and calls the modules in the same way without doing more."""
@@ -70,7 +70,7 @@ class SharedPart(Generic[P, Result]):
             reached = sums_of(self._trial(*arguments, **named))
             found = torch.autograd.grad(reached, list(trained.values()), allow_unused=True)
             self._idle = self._idle_on_all_ranks(trained, found)
-            part = Part(self._trial, self._modules)
+            part = Part(self._trial, [*self._modules.values()])
             self._wrapped = self._wrap(part)
             reached = sums_of(self._wrapped(*arguments, **named))
             torch.autograd.backward(reached, inputs=[one for name, one in trained.items() if name not in self._idle])
@@ -114,9 +114,9 @@ class SharedPart(Generic[P, Result]):
             )
 
     def _weights(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for module in self._modules:
+        for name, module in self._modules.items():
             for path, weight in module.named_parameters():
-                yield f"{type(module).__name__}.{path}", weight
+                yield f"{name}.{path}", weight
 
 
 class Part(nn.Module, Generic[P, Result]):

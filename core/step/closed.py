@@ -101,12 +101,12 @@ class Step:
         }
         self.losses = device.shared(
             torch.compile(self._losses, fullgraph=True) if compiled else self._losses,
-            [family.modules[family.denoiser]],
+            {family.denoiser: family.modules[family.denoiser]},
             trial=self._predict,
         )
         self._encode: Encode = partial(encode_captions, family)
         if trains_text:
-            encoders = [family.modules[name] for name in family.text_encoders]
+            encoders = {name: family.modules[name] for name in family.text_encoders}
             self._encode = device.shared(family.encode_text, encoders)
 
     @property

@@ -32,7 +32,7 @@ def test_its_modules_are_trained_to_the_same_bits_and_rendered(tiny: Tiny, new_r
     room = new_room(tiny.name)
     settings = (
         f"model.path={write_folder(tiny.make(), room.parent / 'model')}", "model.from_scratch=[]",
-        f"model.train={json.dumps(trained(tiny))}", f"data.root={pictures(room.parent)}", f"data.resolution={SIDES[0]}",
+        f"model.train={json.dumps(tiny.train)}", f"data.root={pictures(room.parent)}", f"data.resolution={SIDES[0]}",
         f"data.max_tokens={tiny.max_tokens}", "train.batch_size=1", "train.steps=2", "train.warmup_steps=0",
         "checkpoint.every_steps=0", "preview.count=1",
     )  # fmt: skip
@@ -40,11 +40,6 @@ def test_its_modules_are_trained_to_the_same_bits_and_rendered(tiny: Tiny, new_r
     assert two.exit_code == 0, two.output
     assert (two.folder / "previews/step-000002/grid.png").is_file()
     assert_equal(two, train_here(room, "run.name=one", "train.accumulate=2", *settings))
-
-
-def trained(tiny: Tiny) -> list[str]:
-    """Stable Diffusion 3 without its CLIPs: beside a T5, torch's DDP finds no gradients of theirs (docs/distributed.md)."""
-    return ["transformer"] if tiny.name == "sd3" else list(tiny.train)
 
 
 def pictures(room: Path) -> Path:
