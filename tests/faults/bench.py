@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from run import ENVIRONMENT
 from tests.small_runs import CONFIG, ROOT, sets
 
 from .children import Child, Ended, start_own_workers
@@ -229,10 +230,15 @@ def command(*words: str) -> int:
 
 def warm_up() -> None:
     """Import what a run imports, on one thread, so that forks have it."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read as torch is imported; a run of its own sets it too
+    for name in ("MKL_CBWR", "TORCH_CPP_LOG_LEVEL"):  # read as torch is imported; a run of its own sets them too
+        os.environ.setdefault(name, ENVIRONMENT[name])
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # as the trainer does once it has a device
     import torch
 
+    from core.families import quiet_libraries
+
     torch.set_num_threads(1)
+    quiet_libraries()
     for name in (
         "run",
         "core.run.session",
