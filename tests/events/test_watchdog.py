@@ -206,13 +206,19 @@ def test_an_alarm_that_comes_after_the_handlers_end_breaks_nothing_off(attach: A
     with watch(bus):
         bus[EPOCH_END].emit(epoch_end())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        assert bus.running == []
+        assert signal.SIGALRM not in signal.sigpending(), "it came, and had nothing to break off"
 
 
-def test_time_between_handlers_counts_for_nobody(attach: Attach) -> None:
-    bus = attach(hanging(lambda: None))
+def test_time_between_handlers_counts_for_nobody(attach: Attach, caplog: Any) -> None:
+    plugin = hanging(lambda: None, times=2)
+    bus = attach(plugin)
     with watch(bus):
         bus[EPOCH_END].emit(epoch_end())
         time.sleep(2 * LIMIT)
+        bus[EPOCH_END].emit(epoch_end())
+    assert plugin.calls == 2
+    assert caplog.records == []
 
 
 def test_whoever_had_the_alarm_has_it_again(attach: Attach) -> None:

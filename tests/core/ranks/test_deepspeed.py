@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from core.config.tables import Config
 from core.ranks.deepspeed_checks import deepspeed_problems
+from tests.core.ranks.conftest import NewRoom
 from tests.core.ranks.launching import TIMEOUT_SECONDS, train_in_processes
-from tests.small_runs import CONFIG, ROOT, Run, reports
+from tests.small_runs import ROOT, Run, reports
 
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs the extra 'deepspeed'")
 PLUGINS = """
@@ -44,12 +45,8 @@ WEIGHTS_APART, LOSSES_APART = 1e-4, 1e-5
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, picture_folder: Path) -> Path:
-    folder = tmp_path_factory.mktemp("deepspeed")
-    values = {"dir": folder / "runs", "model": model_folder, "data": picture_folder, "cache": folder / "cache"}
-    path = folder / "config.toml"
-    path.write_text(CONFIG.format(**{key: json.dumps(str(value)) for key, value in values.items()}) + PLUGINS)
-    return path
+def config(new_room: NewRoom) -> Path:
+    return new_room("deepspeed", PLUGINS)
 
 
 @pytest.fixture(scope="module")

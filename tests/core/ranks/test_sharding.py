@@ -16,8 +16,9 @@ from core.checkpoint.contents import Checkpoint
 from core.checkpoint.folder import CheckpointFolder
 from core.stored.model import exported
 from core.stored.run import stored_run
+from tests.core.ranks.conftest import NewRoom
 from tests.core.ranks.launching import train_in_processes
-from tests.small_runs import CONFIG, Run, reports
+from tests.small_runs import Run, reports
 
 PLUGINS = """
 [[plugins]]
@@ -78,12 +79,8 @@ class Legs:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, picture_folder: Path) -> Path:
-    place = tmp_path_factory.mktemp("sharding")
-    values = {"dir": place / "runs", "model": model_folder, "data": picture_folder, "cache": place / "cache"}
-    path = place / "config.toml"
-    path.write_text(CONFIG.format(**{key: json.dumps(str(value)) for key, value in values.items()}) + PLUGINS)
-    return path
+def config(new_room: NewRoom) -> Path:
+    return new_room("sharding", PLUGINS)
 
 
 @pytest.fixture(scope="module")
