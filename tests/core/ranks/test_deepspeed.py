@@ -84,7 +84,7 @@ def continued(config: Path, divided: Run) -> Run:
 @pytest.fixture(scope="module")
 def tried() -> dict[str, Any]:
     """What `deepspeed_trials.py` found."""
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
     done = subprocess.run(
         [sys.executable, *launcher, str(ROOT / "tests/core/ranks/deepspeed_trials.py")],
         capture_output=True, text=True, cwd=ROOT, timeout=TIMEOUT_SECONDS,
