@@ -131,7 +131,8 @@ class Notes(Plugin):
 
 
 class Interrupted(Plugin):
-    """Has a process interrupted after a step: this rank's own, or the launcher of all; twice where a second is wanted."""
+    """Has a process interrupted after a step: this rank's own, or the launcher of all; twice where a second is wanted, once
+    there is a checkpoint."""
 
     class Settings(PluginSettings):
         rank: int
@@ -140,12 +141,18 @@ class Interrupted(Plugin):
         whom: Literal["rank", "launcher"] = "rank"
         times: int = 1
 
+    @on("run.start", ranks="all")
+    def note_folder(self, event: RunStart) -> None:
+        self._checkpoints = event.run.folder / "checkpoints"
+
     @on("step.end", ranks="all")
     def interrupt(self, event: StepEnd) -> None:
         chosen = self.settings
         if event.step != chosen.step:
             return
         if self.ranks.rank == chosen.rank:
+            while chosen.times > 1 and not any(self._checkpoints.glob("step-*")):  # which is written beside training
+                sleep(0.01)
             whom = os.getpid() if chosen.whom == "rank" else os.getppid()
             for _ in range(chosen.times):
                 os.kill(whom, chosen.number)
